@@ -1,0 +1,1 @@
+"""What everything else stands on: exam, geometry, errors and progress events. Imports no torch."""

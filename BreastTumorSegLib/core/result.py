@@ -1,0 +1,103 @@
+"""What the pipeline finds in one exam; the report, the results folder and Slicer show it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from BreastTumorSegLib.core.exam import Exam
+
+RIGHT, LEFT = 1, 2
+"""Labels of the whole-breast mask."""
+
+CURVE_TYPES = ("not enhancing", "persistent", "plateau", "washout")
+"""Names of the curve-type labels 0 to 3; a higher label is more suspicious."""
+
+SIZE_CATEGORIES = ("<= 20 mm", "> 20 to <= 50 mm", "> 50 mm")
+"""Size categories by the longest 3D diameter. Not a T-stage: T4 can't be read off a size."""
+
+
+def size_category(diameter_mm: float) -> str:
+    """Size category of a longest 3D diameter in millimetres; exactly 20.0 mm is in the first, 50.0 mm in the second."""
+    return SIZE_CATEGORIES[0 if diameter_mm <= 20.0 else 1 if diameter_mm <= 50.0 else 2]
+
+
+@dataclass(frozen=True)
+class Lesion:
+    """Measurements of one lesion.
+
+    Attributes:
+        label: Its label in the tumour mask, from 1, largest first.
+        side: "right", "left", or "" where the breast mask does not say.
+        centre: LPS position of its centroid, millimetres.
+        volume_ml: Volume in millilitres.
+        diameter_mm: Longest 3D diameter in millimetres.
+        peak_pe: 95th percentile of the percent enhancement of the first post-contrast phase, in percent.
+        ser: Median signal enhancement ratio; NaN with one post-contrast phase.
+        curve_shares: Share of its voxels in each of `CURVE_TYPES`; sums to 1.
+        worst_curve: Most suspicious of `CURVE_TYPES` that any connected group of its voxels has.
+        confidence: Mean tumour probability inside, 0 to 1.
+    """
+
+    label: int
+    side: str
+    centre: tuple[float, float, float]
+    volume_ml: float
+    diameter_mm: float
+    peak_pe: float
+    ser: float
+    curve_shares: tuple[float, float, float, float]
+    worst_curve: str
+    confidence: float
+
+    @property
+    def size_category(self) -> str:
+        """Size category by the longest 3D diameter."""
+        return size_category(self.diameter_mm)
+
+
+@dataclass(frozen=True)
+class Clusters:
+    """Clusters of time-intensity curves, numbered from persistent to washout.
+
+    Attributes:
+        labels: (Z, Y, X) uint8; 0 where nothing enhances, else 1 to K.
+        curves: (K, T) mean percent enhancement of each cluster at the exam's times.
+        spread: (K, T) standard deviation of the same.
+        voxels: (K,) how many voxels each cluster has.
+    """
+
+    labels: np.ndarray
+    curves: np.ndarray
+    spread: np.ndarray
+    voxels: np.ndarray
+
+
+@dataclass(frozen=True)
+class ExamResult:
+    """All that `segment` found in one exam. Arrays are (Z, Y, X) on the exam's grid.
+
+    Attributes:
+        breast: uint8, 0 background, 1 right breast, 2 left breast.
+        tumor: uint8, 0 background, 1 to N lesions.
+        probability: float32, tumour probability, 0 to 1.
+        pe: float32, percent enhancement of the first post-contrast phase, in percent.
+        ser: float32, signal enhancement ratio, 0 where it is not defined.
+        curve_type: uint8, index into `CURVE_TYPES`.
+        lesions: One a label of `tumor`, in order.
+        manifest: What `result.json` holds: versions, device, models, timings; no patient data.
+    """
+
+    exam: Exam
+    breast: np.ndarray
+    tumor: np.ndarray
+    probability: np.ndarray
+    pe: np.ndarray
+    ser: np.ndarray
+    curve_type: np.ndarray
+    clusters: Clusters
+    lesions: tuple[Lesion, ...]
+    warnings: tuple[str, ...] = ()
+    manifest: dict[str, Any] = field(default_factory=dict)
