@@ -52,9 +52,7 @@ class Events:
 
     def failed(self, error: BreastTumorSegError) -> None:
         """Tell that the job ended without results."""
-        self.show(
-            {"event": "failed", "code": error.exit_code, "message": error.message, "remedy": error.remedy}
-        )
+        self.show({"event": "failed", "code": error.exit_code, "message": error.message, "remedy": error.remedy})
 
     def show(self, event: dict[str, Any]) -> None:
         """Show one event; the base class shows nothing."""

@@ -1,1 +1,1 @@
-
+"""Overlap, surface distances and lesion-wise detection. Imports no torch."""

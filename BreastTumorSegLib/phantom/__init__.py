@@ -1,1 +1,1 @@
-
+"""Simulated breast DCE-MRI exams with every ground truth."""

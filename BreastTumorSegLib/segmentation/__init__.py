@@ -1,1 +1,1 @@
-
+"""From phases to breast mask, tumour mask and lesions."""

@@ -1,1 +1,1 @@
-
+"""Training the networks on simulated exams."""
