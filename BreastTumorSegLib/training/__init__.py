@@ -1,1 +1,1 @@
-"""Training the networks on simulated exams."""
+"""Training the networks on simulated exams: the seed of the training library."""

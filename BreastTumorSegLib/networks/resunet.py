@@ -1,0 +1,55 @@
+"""The residual U-Net of Abdikenov and Suvorov, "Challenges in generalizing breast MRI tumor segmentation"."""
+
+from __future__ import annotations
+
+from monai.networks.nets import UNet
+from pydantic import BaseModel, ConfigDict
+from torch import nn
+
+
+class ResUNetConfig(BaseModel):
+    """Size of a residual U-Net.
+
+    Attributes:
+        in_channels: Phases that go in.
+        out_channels: Logits that come out: 1 for a sigmoid, more for a softmax over classes.
+        channels: Features a level, from the finest.
+        strides: Between levels; one fewer than `channels`. A first stride of 1 keeps features at full resolution.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    in_channels: int
+    out_channels: int
+    channels: tuple[int, ...]
+    strides: tuple[int, ...]
+
+    @property
+    def multiple(self) -> int:
+        """Sizes along each axis must be a multiple of this."""
+        product = 1
+        for stride in self.strides:
+            product *= stride
+        return product
+
+
+PUBLISHED = ResUNetConfig(in_channels=2, out_channels=1, channels=(32, 64, 128, 256, 380, 380), strides=(2, 2, 2, 2, 2))
+"""The paper's widths. Its "six downsampling" and "four upsampling" stages can't both hold; with these channels five
+and five is the only reading that MONAI's class has. 31.6 M parameters."""
+
+
+def resunet(config: ResUNetConfig) -> nn.Module:
+    """MONAI's U-Net with two residual units a level, instance normalisation and PReLU, as the paper has it.
+
+    Takes (N, in_channels, Z, Y, X), gives logits (N, out_channels, Z, Y, X). Instance normalisation sees the whole
+    input: a window of a volume gets another answer than the volume itself.
+    """
+    return UNet(
+        spatial_dims=3,
+        in_channels=config.in_channels,
+        out_channels=config.out_channels,
+        channels=config.channels,
+        strides=config.strides,
+        num_res_units=2,
+        norm="instance",
+    )

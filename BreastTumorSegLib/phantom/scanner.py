@@ -1,0 +1,172 @@
+"""What a scanner does to the body's signal: coil shading, fat suppression, noise, ghosts, motion and clips."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from BreastTumorSegLib.phantom.anatomy import Anatomy, Body
+from BreastTumorSegLib.phantom.grid import Field, Grid
+from BreastTumorSegLib.phantom.tissues import TISSUES, Canvas
+from BreastTumorSegLib.phantom.tofts import Sequence, tofts_concentration
+
+# Images are scaled so that gland before contrast is around this value, like the integers that scanners write.
+GLAND_LEVEL = 200.0
+
+
+@dataclass(frozen=True)
+class Scanner:
+    """The state of the scanner during one exam.
+
+    Attributes:
+        fat_signal: Share of fat's signal that suppression leaves.
+        suppression_failure: 0 none; 1 fat fully bright in places.
+        shading: 0 even; 1 the signal at the chest wall is about a third of that at the coil.
+        noise: Standard deviation of the noise, as a share of the gland's signal.
+        ghosts: Amplitude of the heart's ghosts along the phase-encoding direction.
+        motion: Standard deviation of the movement between phases, voxels.
+        gain: Largest relative change of the receiver's gain between pre- and post-contrast phases.
+        clip: Whether a biopsy clip lies in the breast.
+    """
+
+    fat_signal: float
+    suppression_failure: float
+    shading: float
+    noise: float
+    ghosts: float
+    motion: float
+    gain: float
+    clip: bool
+
+    @classmethod
+    def draw(cls, random: np.random.Generator, noise: tuple[float, float]) -> Scanner:
+        """A random scanner; `noise` is the site's range."""
+        return cls(
+            fat_signal=random.uniform(0.08, 0.35),
+            suppression_failure=random.uniform(0.4, 1.0) if random.random() < 0.15 else random.uniform(0, 0.15),
+            shading=random.uniform(0.2, 1.0),
+            noise=random.uniform(*noise),
+            ghosts=random.uniform(0, 0.08),
+            motion=random.uniform(0.4, 0.9) if random.random() < 0.15 else random.uniform(0, 0.25),
+            gain=random.uniform(0.02, 0.4) if random.random() < 0.3 else random.uniform(0, 0.05),
+            clip=random.random() < 0.08,
+        )
+
+
+def acquire(
+    scanner: Scanner,
+    sequence: Sequence,
+    anatomy: Anatomy,
+    body: Body,
+    seconds: tuple[float, ...],
+    random: np.random.Generator,
+) -> list[Tensor]:
+    """The phases as a scanner would give them, each (Z, Y, X) float32, never negative.
+
+    Args:
+        seconds: Time of each phase after the injection; the first is at most 0.
+    """
+    canvas, grid = anatomy.canvas, anatomy.canvas.grid
+    fat_factor = _fat_factor(scanner, grid, random)
+    m0 = canvas.m0 * (1 - canvas.fat * (1 - fat_factor)) * _texture(grid, random)
+    if scanner.clip:
+        m0 = m0 * _clip_void(anatomy, random)
+    coil = _coil(scanner, body, grid, random)
+    scale = GLAND_LEVEL / float(sequence.signal(torch.tensor(0.85), torch.tensor(1.2)))
+    drift = 1 + scanner.gain * _between(Field(random, grid, 120.0).on(grid), 0.0, 1.0)
+    kep = canvas.ktrans / canvas.ve
+    phases = []
+    for time in seconds:
+        concentration = tofts_concentration(canvas.ktrans, kep, canvas.vp, time)
+        image = sequence.signal(m0, canvas.t1, concentration).mul_(coil).mul_(scale)
+        image += _ghosts(scanner, canvas, image, random)
+        if phases:
+            image = _moved(image * drift, grid, scanner.motion, random)
+        phases.append(_rician(image, scanner.noise * GLAND_LEVEL, random))
+    return phases
+
+
+def _texture(grid: Grid, random: np.random.Generator) -> Tensor:
+    """Small-scale variation of the proton density."""
+    fine = Field(random, grid, max(1.6, 1.5 * min(grid.spacing))).on(grid)
+    return (1 + 0.05 * fine + 0.05 * Field(random, grid, 8.0).on(grid)).clamp_min(0.3)
+
+
+def _between(field: Tensor, low: float, high: float) -> Tensor:
+    return low + (high - low) * torch.sigmoid(1.5 * field)
+
+
+def _fat_factor(scanner: Scanner, grid: Grid, random: np.random.Generator) -> Tensor:
+    """Share of fat's signal that is left, (Z, Y, X); failure comes in large patches."""
+    patches = torch.sigmoid(4 * (Field(random, grid, 90.0).on(grid) - 0.5))
+    return (scanner.fat_signal + (1 - scanner.fat_signal) * scanner.suppression_failure * patches).clamp(0, 1)
+
+
+def _coil(scanner: Scanner, body: Body, grid: Grid, random: np.random.Generator) -> Tensor:
+    """Receive sensitivity of a breast coil: elements to the side of, between and in front of the breasts."""
+    z, y, x = grid.coordinates
+    total = torch.full(grid.shape, 0.25, device=grid.x.device)
+    for breast in body.breasts:
+        for dx in (-1.15, 1.15):
+            ex = breast.centre[0] + dx * breast.radius[0]
+            ez, ey = random.uniform(-30, 30), -random.uniform(0.2, 0.8) * breast.projection
+            squared = (x - ex) ** 2 + (y - ey) ** 2 + ((z - ez) / 1.5) ** 2
+            total = total + random.uniform(0.5, 1.1) / (1 + squared / random.uniform(35, 60) ** 2)
+    bias = torch.exp(0.12 * Field(random, grid, 110.0).on(grid))
+    return torch.lerp(torch.ones_like(total), total, scanner.shading) * bias
+
+
+def _clip_void(anatomy: Anatomy, random: np.random.Generator) -> Tensor:
+    """Signal factor of a metal clip's void with a bright rim, somewhere in the breast."""
+    grid = anatomy.canvas.grid
+    inside = torch.nonzero((anatomy.breast > 0) & (anatomy.depth > 8))
+    factor = torch.ones(grid.shape, device=grid.x.device)
+    if len(inside) == 0:
+        return factor
+    centre = [
+        float(axis[i])
+        for axis, i in zip((grid.z, grid.y, grid.x), inside[int(random.integers(len(inside)))], strict=True)
+    ]
+    spot = grid.around(tuple(centre), 14.0)
+    if spot is not None:
+        where, local = spot
+        z, y, x = local.coordinates
+        radius = random.uniform(2.0, 4.5)
+        distance = ((z - centre[0]) ** 2 + (y - centre[1]) ** 2 + (x - centre[2]) ** 2).sqrt()
+        rim = 0.8 * torch.exp(-(((distance - radius - 1) / 1.0) ** 2)) * (y > centre[1])
+        factor[where] = ((distance - radius) / 1.5 + 0.5).clamp(0, 1) + rim
+    return factor
+
+
+def _ghosts(scanner: Scanner, canvas: Canvas, image: Tensor, random: np.random.Generator) -> Tensor:
+    """Copies of the beating heart and the aorta along the patient's left-right axis, and its flicker in the chest."""
+    pulsating = image * ((canvas.label == TISSUES["heart"].label) | (canvas.label == TISSUES["vessel"].label))
+    width = image.shape[2]
+    ghost = torch.zeros_like(image)
+    for copy in (1, 2):
+        shift = int(width * copy / random.uniform(3.5, 7.0))
+        for sign in (-1, 1):
+            ghost += scanner.ghosts / copy * torch.roll(pulsating, sign * shift, dims=2)
+    chest = (canvas.label == TISSUES["lung"].label) | (canvas.label == TISSUES["heart"].label)
+    flicker = Field(random, canvas.grid, (4.0, 4.0, 12.0)).on(canvas.grid).abs()
+    return ghost + 4 * scanner.ghosts * GLAND_LEVEL * flicker * chest
+
+
+def _moved(image: Tensor, grid: Grid, motion: float, random: np.random.Generator) -> Tensor:
+    """The image after a smooth movement of less than a voxel: each voxel blends with its neighbours along each axis."""
+    for dim in range(3):
+        amount = (random.normal(0, motion) + 0.5 * motion * Field(random, grid, 60.0).on(grid)).clamp(-1, 1)
+        following, previous = torch.roll(image, -1, dim), torch.roll(image, 1, dim)
+        image = image + amount.clamp_min(0) * (following - image) + (-amount).clamp_min(0) * (previous - image)
+    return image
+
+
+def _rician(image: Tensor, sigma: float, random: np.random.Generator) -> Tensor:
+    """Magnitude of the signal with complex Gaussian noise."""
+    generator = torch.Generator(device=image.device).manual_seed(int(random.integers(2**62)))
+    real = image + sigma * torch.randn(image.shape, generator=generator, device=image.device)
+    imaginary = sigma * torch.randn(image.shape, generator=generator, device=image.device)
+    return torch.hypot(real, imaginary)

@@ -1,0 +1,205 @@
+"""One simulated exam with every ground truth, and its files in MAMA-MIA's layout."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from BreastTumorSegLib.core.errors import InputError
+from BreastTumorSegLib.core.events import Events
+from BreastTumorSegLib.core.exam import injection_time
+from BreastTumorSegLib.core.geometry import Geometry
+from BreastTumorSegLib.io import write_volume
+from BreastTumorSegLib.phantom.anatomy import Body, draw_body, paint_anatomy
+from BreastTumorSegLib.phantom.grid import Grid
+from BreastTumorSegLib.phantom.lesions import LesionPlan, draw_lesion, paint_lesion
+from BreastTumorSegLib.phantom.scanner import Scanner, acquire
+from BreastTumorSegLib.phantom.sites import SITES, Site, draw_times
+from BreastTumorSegLib.phantom.tofts import Sequence
+
+PARAMETERS = ("t1", "ktrans", "ve", "vp")
+
+
+@dataclass(frozen=True)
+class SimulatedExam:
+    """An exam and its ground truth, all on `geometry`'s grid.
+
+    Attributes:
+        data: (T, Z, Y, X) float32, arbitrary units.
+        times: Seconds after the pre-contrast phase, which is also the injection.
+        tumor: bool (Z, Y, X).
+        breast: uint8 (Z, Y, X), 1 right, 2 left.
+        tissues: uint8 (Z, Y, X), labels of `phantom.tissues.TISSUES`.
+        parameters: "t1" in seconds, "ktrans" in 1/min, "ve" and "vp"; each (Z, Y, X) float32.
+        lesion: What was painted; None in a lesion-free exam.
+    """
+
+    data: Tensor
+    times: tuple[float, ...]
+    geometry: Geometry
+    tumor: Tensor
+    breast: Tensor
+    tissues: Tensor
+    parameters: dict[str, Tensor]
+    lesion: LesionPlan | None
+
+
+def simulate_exam(
+    site_name: str,
+    seed: int,
+    spacing: float | None = None,
+    device: str = "cpu",
+    phases: int | None = None,
+    spread: float = 0.0,
+) -> SimulatedExam:
+    """Simulate one exam. The same arguments give the same exam.
+
+    Args:
+        site_name: Key of `SITES`.
+        seed: Not negative; another seed is another patient.
+        spacing: Isotropic grid in mm instead of the site's own, for training.
+        device: Where to compute, as torch names it.
+        phases: Only the first so many phases.
+        spread: Extra variation of the tissues beyond physics, for training; see `tissues.draw`.
+
+    Raises:
+        InputError: There is no such site.
+    """
+    if site_name not in SITES:
+        raise InputError(f"There is no site {site_name!r}.", f"Choose one of {', '.join(SITES)}.")
+    site = SITES[site_name]
+    random = np.random.default_rng([seed, zlib.crc32(site_name.encode())])
+    body = draw_body(random)
+    side = _imaged_side(site, body, random)
+    times = draw_times(site, random)[:phases]
+    scanner = Scanner.draw(random, site.noise)
+    sequence = Sequence(random.uniform(*site.tr), random.uniform(*site.flip))
+    plan = draw_lesion(random)
+    grid = _grid(site, body, side, random, spacing, device)
+
+    anatomy = paint_anatomy(body, grid, random, spread)
+    shown = (1, 2) if side == 0 else (1,) if side < 0 else (2,)
+    tumor = (
+        paint_lesion(plan, anatomy, random, shown) if plan else torch.zeros(grid.shape, dtype=torch.bool, device=device)
+    )
+    images = acquire(scanner, sequence, anatomy, body, times, random)
+    stored = _Storage(site.plane if spacing is None else "axial", grid)
+    canvas = anatomy.canvas
+    return SimulatedExam(
+        data=torch.stack([stored(image) for image in images]),
+        times=times,
+        geometry=stored.geometry,
+        tumor=stored(tumor),
+        breast=stored(anatomy.breast),
+        tissues=stored(canvas.label),
+        parameters={name: stored(getattr(canvas, name)) for name in PARAMETERS},
+        lesion=plan,
+    )
+
+
+def _imaged_side(site: Site, body: Body, random: np.random.Generator) -> int:
+    """-1 or 1 for an exam that is cropped to one breast, 0 for both."""
+    if random.random() < site.bilateral:
+        return 0
+    return int(random.choice([breast.side for breast in body.breasts]))
+
+
+def _grid(site: Site, body: Body, side: int, random: np.random.Generator, spacing: float | None, device: str) -> Grid:
+    """The field of view and its voxels."""
+    front = -max(breast.projection for breast in body.breasts) - random.uniform(8, 35)
+    middle, height = random.uniform(-12, 12), random.uniform(150, 190)
+    if side == 0:
+        width = 2 * body.half_width + random.uniform(-25, 25)
+        low, high = (middle - height / 2, front, -width / 2), (middle + height / 2, front + width, width / 2)
+    else:
+        inner, outer = random.uniform(-35, 5), body.half_width * random.uniform(0.8, 1.0)
+        x_range = (inner, outer) if side > 0 else (-outer, -inner)
+        back = random.uniform(30, 110) if site.plane == "axial" else front + height
+        low, high = (middle - height / 2, front, x_range[0]), (middle + height / 2, back, x_range[1])
+    pixel, slice_ = random.uniform(*site.in_plane), random.uniform(*site.slice)
+    steps = (slice_, pixel, pixel) if site.plane == "axial" else (pixel, pixel, slice_)
+    return Grid.box(low, high, (spacing,) * 3 if spacing else steps, device)
+
+
+class _Storage:
+    """How a site stores its volumes: axial from feet to head, or sagittal from left to right with the head on top."""
+
+    def __init__(self, plane: str, grid: Grid) -> None:
+        self._sagittal = plane == "sagittal"
+        dz, dy, dx = grid.spacing
+        nz, ny, nx = grid.shape
+        x, y, z = float(grid.x[0]), float(grid.y[0]), float(grid.z[0])
+        if self._sagittal:
+            origin = (float(grid.x[-1]), y, float(grid.z[-1]))
+            self.geometry = Geometry((ny, nz, nx), (dy, dz, dx), origin, (0, 0, -1, 1, 0, 0, 0, -1, 0))
+        else:
+            self.geometry = Geometry((nx, ny, nz), (dx, dy, dz), (x, y, z))
+
+    def __call__(self, volume: Tensor) -> Tensor:
+        return volume.permute(2, 0, 1).flip(0, 1).contiguous() if self._sagittal else volume
+
+
+def write_case(exam: SimulatedExam, out: Path, case: str) -> None:
+    """Write an exam in MAMA-MIA's layout below `out`, and every ground truth in `out/ground_truth/CASE`."""
+    for index, phase in enumerate(exam.data):
+        _write(phase.round().to(torch.int16), exam.geometry, out / "images" / case / f"{case}_{index:04d}.nii.gz")
+    _write(exam.tumor.to(torch.uint8), exam.geometry, out / "segmentations" / "expert" / f"{case}.nii.gz")
+    truth = out / "ground_truth" / case
+    _write(exam.breast, exam.geometry, truth / "breast.nii.gz")
+    _write(exam.tissues, exam.geometry, truth / "tissues.nii.gz")
+    for name, values in exam.parameters.items():
+        # Four decimals are more than a fit could tell, and compress to a tenth.
+        _write((values * 1e4).round() / 1e4, exam.geometry, truth / f"{name}.nii.gz")
+    _write_info(exam, out / "patient_info_files" / f"{case.lower()}.json", case)
+
+
+def _write(volume: Tensor, geometry: Geometry, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_volume(volume.cpu().numpy(), geometry, path)
+
+
+def _write_info(exam: SimulatedExam, path: Path, case: str) -> None:
+    lesion = exam.lesion
+    info = {
+        "patient_id": case,
+        "simulated": True,
+        "imaging_data": {
+            "acquisition_times": list(exam.times),
+            "num_phases": len(exam.times),
+            "pixel_spacing": list(exam.geometry.spacing[:2]),
+            "slice_thickness": exam.geometry.spacing[2],
+            "injection_time": injection_time(exam.times),
+        },
+        "primary_lesion": None
+        if lesion is None
+        else {"shape": lesion.shape, "diameter_mm": lesion.diameter, "tissue": lesion.tissue, "foci": lesion.foci},
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(info, indent=2) + "\n", encoding="ascii")
+
+
+def simulate_cohort(
+    out: Path, site: str, cases: int, seed: int, device: str = "cpu", events: Events | None = None
+) -> list[str]:
+    """Write `cases` exams of a site with seeds `seed`, `seed + 1`, ...; returns their names.
+
+    Raises:
+        InputError: There is no such site, or `cases` is not positive.
+    """
+    if cases < 1:
+        raise InputError(f"{cases} cases were asked for.", "Ask for at least one.")
+    events = events or Events()
+    names = []
+    for index in range(cases):
+        events.progress("simulate", index, cases)
+        name = f"{site}_S{seed + index:06d}"
+        write_case(simulate_exam(site, seed + index, device=device), out, name)
+        names.append(name)
+    events.progress("simulate", cases, cases)
+    return names

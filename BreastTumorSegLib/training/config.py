@@ -1,0 +1,41 @@
+"""Configuration of a training run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from BreastTumorSegLib.networks.bundle import ModelDescription
+
+TRAINING_SEEDS = 1_000_000
+"""Exams for training have seeds from here on; those below are for validation, tests and demonstrations."""
+
+
+class TrainingConfig(BaseModel):
+    """Everything that decides a run; kept beside the weights.
+
+    Attributes:
+        model: The bundle to make.
+        sites: Where the simulated exams come from, evenly.
+        steps: Optimiser steps, one patch each.
+        learning_rate: At the start; it falls polynomially with power 1.5, as in the ResUNet's paper.
+        patch: Size (Z, Y, X) in voxels; without one, a sample is a whole volume.
+        patches_per_exam: How often a simulated exam is used.
+        spread: Extra variation of tissues, see `phantom.tissues.draw`.
+        seed: First training seed is `TRAINING_SEEDS` + this x 100 000.
+        save_every: Steps between saved bundles.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    model: ModelDescription
+    sites: tuple[str, ...] = ("DUKE", "ISPY1", "ISPY2", "NACT")
+    steps: int = Field(gt=0)
+    learning_rate: float = Field(2e-3, gt=0)
+    patch: tuple[int, int, int] | None = None
+    patches_per_exam: int = Field(2, gt=0)
+    spread: float = Field(0.25, ge=0)
+    seed: int = Field(0, ge=0)
+    save_every: int = Field(500, gt=0)
+    out: Path
