@@ -22,11 +22,13 @@ class TimeSource(str, Enum):
     ACQUISITION_DATE_TIME = "AcquisitionDateTime"
     ACQUISITION_TIME = "AcquisitionTime"
     TRIGGER_TIME = "TriggerTime"
+    TEMPORAL_OFFSET = "TemporalPositionTimeOffset"
     TEMPORAL_POSITION = "TemporalPositionIdentifier x TemporalResolution"
     CONTENT_TIME = "ContentTime"
     SERIES_TIME = "SeriesTime"
     SERIES_DESCRIPTION = "TT= in SeriesDescription"
     MAMA_MIA = "MAMA-MIA json"
+    NRRD = "NRRD header"
     USER = "given by the user"
     ASSUMED = "unknown, assumed"
 

@@ -36,8 +36,9 @@ class Lesion:
         diameter_mm: Longest 3D diameter in millimetres.
         peak_pe: 95th percentile of the percent enhancement of the first post-contrast phase, in percent.
         ser: Median signal enhancement ratio; NaN with one post-contrast phase.
-        curve_shares: Share of its voxels in each of `CURVE_TYPES`; sums to 1.
-        worst_curve: Most suspicious of `CURVE_TYPES` that any connected group of its voxels has.
+        curve_shares: Share of its voxels in each of `CURVE_TYPES`; sums to 1, or all NaN with one post-contrast phase.
+        worst_curve: Most suspicious of `CURVE_TYPES` that any connected group of its voxels has; "" with one
+            post-contrast phase.
         confidence: Mean tumour probability inside, 0 to 1.
     """
 

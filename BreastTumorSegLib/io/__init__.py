@@ -1,1 +1,8 @@
 """Reads exams from DICOM, NIfTI, NRRD and MAMA-MIA folders, and writes results. Imports no torch."""
+
+from BreastTumorSegLib.io.exam import load_exam, read_phase_table
+from BreastTumorSegLib.io.files import read_volume, write_volume
+from BreastTumorSegLib.io.result_files import write_result
+from BreastTumorSegLib.io.results import results_folder
+
+__all__ = ["load_exam", "read_phase_table", "read_volume", "results_folder", "write_result", "write_volume"]

@@ -15,6 +15,9 @@ class ResUNetConfig(BaseModel):
         out_channels: Logits that come out: 1 for a sigmoid, more for a softmax over classes.
         channels: Features a level, from the finest.
         strides: Between levels; one fewer than `channels`. A first stride of 1 keeps features at full resolution.
+        head: Features at full resolution in front of a last 1 x 1 x 1 convolution. 0 is the published form, whose last
+            block works on the logits themselves; its instance normalisation there blows up the noise of a volume
+            without lesion, and on simulated exams it learned far slower.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -23,6 +26,7 @@ class ResUNetConfig(BaseModel):
     out_channels: int
     channels: tuple[int, ...]
     strides: tuple[int, ...]
+    head: int = 0
 
     @property
     def multiple(self) -> int:
@@ -44,12 +48,15 @@ def resunet(config: ResUNetConfig) -> nn.Module:
     Takes (N, in_channels, Z, Y, X), gives logits (N, out_channels, Z, Y, X). Instance normalisation sees the whole
     input: a window of a volume gets another answer than the volume itself.
     """
-    return UNet(
+    body = UNet(
         spatial_dims=3,
         in_channels=config.in_channels,
-        out_channels=config.out_channels,
+        out_channels=config.head or config.out_channels,
         channels=config.channels,
         strides=config.strides,
         num_res_units=2,
         norm="instance",
     )
+    if not config.head:
+        return body
+    return nn.Sequential(body, nn.PReLU(), nn.Conv3d(config.head, config.out_channels, 1))

@@ -146,6 +146,10 @@ class Anatomy:
     depth: Tensor
     gland: Tensor
 
+    def slab(self, z: slice) -> Anatomy:
+        """A view of the slices `z`."""
+        return Anatomy(self.canvas.slab(z), self.breast[z], self.depth[z], self.gland[z])
+
 
 def paint_anatomy(body: Body, grid: Grid, random: np.random.Generator, spread: float = 0.0) -> Anatomy:
     """Paint a patient on a grid. Same `body` and `random` state, same patient at any resolution.
@@ -153,6 +157,21 @@ def paint_anatomy(body: Body, grid: Grid, random: np.random.Generator, spread: f
     `spread` is extra variation of the tissues, see `tissues.draw`.
     """
     canvas = Canvas(grid, random, spread)
+    breast = torch.zeros(grid.shape, dtype=torch.uint8, device=grid.x.device)
+    depth, gland = (torch.zeros(grid.shape, device=grid.x.device) for _ in range(2))
+    state = random.bit_generator.state
+    for z in grid.slabs():
+        random.bit_generator.state = state  # the same patient in every slab
+        breast[z], depth[z], gland[z] = _paint_slab(body, canvas.slab(z), random)
+    return Anatomy(canvas, breast, depth, gland)
+
+
+def _paint_slab(body: Body, canvas: Canvas, random: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    """Paint some slices; returns their breast labels, depth below the skin, and share of gland.
+
+    Draws the same numbers whatever the slices hold.
+    """
+    grid = canvas.grid
     voxel = min(grid.spacing)
     z, y, x = _warped(body, grid, random)
     torso = _torso_depth(body, z, y, x)
@@ -176,7 +195,7 @@ def paint_anatomy(body: Body, grid: Grid, random: np.random.Generator, spread: f
 
     mask = (depth > 0) & (wall <= 0.5) & front
     breast_label = torch.where(x < 0, RIGHT, LEFT).to(torch.uint8) * mask
-    return Anatomy(canvas, breast_label, depth, gland * (wall <= 0.5))
+    return breast_label, depth, gland * (wall <= 0.5)
 
 
 def _step(distance: Tensor, width: float) -> Tensor:

@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+SLAB_VOXELS = 4_000_000
+
 # Standard deviation of white noise after three cubic B-splines: the mean of the squared weights is 151/315 an axis.
 _SPLINE_STD = (151 / 315) ** 1.5
 
@@ -46,6 +48,15 @@ class Grid:
     def coordinates(self) -> tuple[Tensor, Tensor, Tensor]:
         """z, y, x as views that broadcast to the grid's shape."""
         return self.z[:, None, None], self.y[None, :, None], self.x[None, None, :]
+
+    def slabs(self) -> list[slice]:
+        """Runs of slices whose temporary arrays the allocator reuses; larger ones cost a page fault each time."""
+        thickness = max(SLAB_VOXELS // (len(self.y) * len(self.x)), 2)
+        return [slice(z, min(z + thickness, len(self.z))) for z in range(0, len(self.z), thickness)]
+
+    def slab(self, z: slice) -> Grid:
+        """The grid's slices `z`."""
+        return Grid(self.z[z], self.y, self.x)
 
     def around(self, centre: tuple[float, ...], reach: float) -> tuple[tuple[slice, slice, slice], Grid] | None:
         """The part of the grid within `reach` mm of `centre` (z, y, x), as slices and a grid; None if there is none."""

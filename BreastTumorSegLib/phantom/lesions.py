@@ -134,7 +134,7 @@ def _spiculate(depth: Tensor, offsets: list[Tensor], radius: float, random: np.r
         direction /= np.linalg.norm(direction)
         along = sum(float(d) * o for d, o in zip(direction, along_grid, strict=True))
         assert isinstance(along, Tensor)
-        off_axis = (sum(o**2 for o in along_grid) - along**2).clamp_min(0).sqrt()  # type: ignore[union-attr]
+        off_axis = (sum(o**2 for o in along_grid) - along**2).clamp_min(0).sqrt()
         length = radius * random.uniform(0.8, 1.0)
         spike = 0.16 * radius * (1 - along / length) - off_axis + 0.4
         spikes = torch.maximum(spikes, torch.where(along > 0, spike, torch.full_like(spike, -9.0)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -63,40 +64,54 @@ def acquire(
     body: Body,
     seconds: tuple[float, ...],
     random: np.random.Generator,
-) -> list[Tensor]:
-    """The phases as a scanner would give them, each (Z, Y, X) float32, never negative.
+) -> Tensor:
+    """The phases as a scanner would give them, (T, Z, Y, X) float32, never negative.
 
     Args:
         seconds: Time of each phase after the injection; the first is at most 0.
     """
+    grid = anatomy.canvas.grid
+    if scanner.clip:
+        _cut_clip(anatomy, random)
+    data = torch.empty((len(seconds), *grid.shape), device=grid.x.device)
+    state, noise_seed = random.bit_generator.state, int(random.integers(2**62))
+    for z in grid.slabs():
+        random.bit_generator.state = state  # the same scanner in every slab
+        halo = slice(max(z.start - 1, 0), z.stop + 1)  # motion needs the neighbouring slices
+        images = _signals(scanner, sequence, anatomy.slab(halo), body, seconds, random)
+        for phase, image in enumerate(images):
+            inner = image[z.start - halo.start :][: z.stop - z.start]
+            data[phase, z] = _rician(inner, scanner.noise * GLAND_LEVEL, [noise_seed, phase, z.start])
+    return data
+
+
+def _signals(
+    scanner: Scanner,
+    sequence: Sequence,
+    anatomy: Anatomy,
+    body: Body,
+    seconds: tuple[float, ...],
+    random: np.random.Generator,
+) -> Iterator[Tensor]:
+    """Each phase without noise. Draws the same numbers whatever the slices hold."""
     canvas, grid = anatomy.canvas, anatomy.canvas.grid
     fat_factor = _fat_factor(scanner, grid, random)
     m0 = canvas.m0 * (1 - canvas.fat * (1 - fat_factor)) * _texture(grid, random)
-    if scanner.clip:
-        m0 = m0 * _clip_void(anatomy, random)
     coil = _coil(scanner, body, grid, random)
     scale = GLAND_LEVEL / float(sequence.signal(torch.tensor(0.85), torch.tensor(1.2)))
-    drift = 1 + scanner.gain * _between(Field(random, grid, 120.0).on(grid), 0.0, 1.0)
+    drift = 1 + scanner.gain * torch.sigmoid(1.5 * Field(random, grid, 120.0).on(grid))
     kep = canvas.ktrans / canvas.ve
-    phases = []
-    for time in seconds:
+    for phase, time in enumerate(seconds):
         concentration = tofts_concentration(canvas.ktrans, kep, canvas.vp, time)
         image = sequence.signal(m0, canvas.t1, concentration).mul_(coil).mul_(scale)
         image += _ghosts(scanner, canvas, image, random)
-        if phases:
-            image = _moved(image * drift, grid, scanner.motion, random)
-        phases.append(_rician(image, scanner.noise * GLAND_LEVEL, random))
-    return phases
+        yield _moved(image * drift, grid, scanner.motion, random) if phase else image
 
 
 def _texture(grid: Grid, random: np.random.Generator) -> Tensor:
     """Small-scale variation of the proton density."""
     fine = Field(random, grid, max(1.6, 1.5 * min(grid.spacing))).on(grid)
     return (1 + 0.05 * fine + 0.05 * Field(random, grid, 8.0).on(grid)).clamp_min(0.3)
-
-
-def _between(field: Tensor, low: float, high: float) -> Tensor:
-    return low + (high - low) * torch.sigmoid(1.5 * field)
 
 
 def _fat_factor(scanner: Scanner, grid: Grid, random: np.random.Generator) -> Tensor:
@@ -119,26 +134,22 @@ def _coil(scanner: Scanner, body: Body, grid: Grid, random: np.random.Generator)
     return torch.lerp(torch.ones_like(total), total, scanner.shading) * bias
 
 
-def _clip_void(anatomy: Anatomy, random: np.random.Generator) -> Tensor:
-    """Signal factor of a metal clip's void with a bright rim, somewhere in the breast."""
+def _cut_clip(anatomy: Anatomy, random: np.random.Generator) -> None:
+    """The void of a metal clip with a bright rim, somewhere in the breast."""
     grid = anatomy.canvas.grid
     inside = torch.nonzero((anatomy.breast > 0) & (anatomy.depth > 8))
-    factor = torch.ones(grid.shape, device=grid.x.device)
     if len(inside) == 0:
-        return factor
-    centre = [
-        float(axis[i])
-        for axis, i in zip((grid.z, grid.y, grid.x), inside[int(random.integers(len(inside)))], strict=True)
-    ]
-    spot = grid.around(tuple(centre), 14.0)
+        return
+    index = inside[int(random.integers(len(inside)))].tolist()
+    centre = tuple(float(axis[i]) for axis, i in zip((grid.z, grid.y, grid.x), index, strict=True))
+    spot = grid.around(centre, 14.0)
     if spot is not None:
         where, local = spot
         z, y, x = local.coordinates
         radius = random.uniform(2.0, 4.5)
         distance = ((z - centre[0]) ** 2 + (y - centre[1]) ** 2 + (x - centre[2]) ** 2).sqrt()
-        rim = 0.8 * torch.exp(-(((distance - radius - 1) / 1.0) ** 2)) * (y > centre[1])
-        factor[where] = ((distance - radius) / 1.5 + 0.5).clamp(0, 1) + rim
-    return factor
+        rim = 0.8 * torch.exp(-((distance - radius - 1) ** 2)) * (y > centre[1])
+        anatomy.canvas.m0[where] *= ((distance - radius) / 1.5 + 0.5).clamp(0, 1) + rim
 
 
 def _ghosts(scanner: Scanner, canvas: Canvas, image: Tensor, random: np.random.Generator) -> Tensor:
@@ -164,9 +175,10 @@ def _moved(image: Tensor, grid: Grid, motion: float, random: np.random.Generator
     return image
 
 
-def _rician(image: Tensor, sigma: float, random: np.random.Generator) -> Tensor:
+def _rician(image: Tensor, sigma: float, seed: list[int]) -> Tensor:
     """Magnitude of the signal with complex Gaussian noise."""
-    generator = torch.Generator(device=image.device).manual_seed(int(random.integers(2**62)))
-    real = image + sigma * torch.randn(image.shape, generator=generator, device=image.device)
+    number = int(np.random.default_rng(seed).integers(2**62))
+    generator = torch.Generator(device=image.device).manual_seed(number)
+    real = sigma * torch.randn(image.shape, generator=generator, device=image.device)
     imaginary = sigma * torch.randn(image.shape, generator=generator, device=image.device)
-    return torch.hypot(real, imaginary)
+    return torch.hypot(real.add_(image), imaginary)

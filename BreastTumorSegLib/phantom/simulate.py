@@ -88,11 +88,11 @@ def simulate_exam(
     tumor = (
         paint_lesion(plan, anatomy, random, shown) if plan else torch.zeros(grid.shape, dtype=torch.bool, device=device)
     )
-    images = acquire(scanner, sequence, anatomy, body, times, random)
+    data = acquire(scanner, sequence, anatomy, body, times, random)
     stored = _Storage(site.plane if spacing is None else "axial", grid)
     canvas = anatomy.canvas
     return SimulatedExam(
-        data=torch.stack([stored(image) for image in images]),
+        data=torch.stack([stored(phase) for phase in data]) if stored.sagittal else data,
         times=times,
         geometry=stored.geometry,
         tumor=stored(tumor),
@@ -131,18 +131,18 @@ class _Storage:
     """How a site stores its volumes: axial from feet to head, or sagittal from left to right with the head on top."""
 
     def __init__(self, plane: str, grid: Grid) -> None:
-        self._sagittal = plane == "sagittal"
+        self.sagittal = plane == "sagittal"
         dz, dy, dx = grid.spacing
         nz, ny, nx = grid.shape
         x, y, z = float(grid.x[0]), float(grid.y[0]), float(grid.z[0])
-        if self._sagittal:
+        if self.sagittal:
             origin = (float(grid.x[-1]), y, float(grid.z[-1]))
             self.geometry = Geometry((ny, nz, nx), (dy, dz, dx), origin, (0, 0, -1, 1, 0, 0, 0, -1, 0))
         else:
             self.geometry = Geometry((nx, ny, nz), (dx, dy, dz), (x, y, z))
 
     def __call__(self, volume: Tensor) -> Tensor:
-        return volume.permute(2, 0, 1).flip(0, 1).contiguous() if self._sagittal else volume
+        return volume.permute(2, 0, 1).flip(0, 1).contiguous() if self.sagittal else volume
 
 
 def write_case(exam: SimulatedExam, out: Path, case: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -67,6 +68,14 @@ class Canvas:
         self.t1 = torch.ones(grid.shape, device=device)
         self.ve = torch.full(grid.shape, 0.3, device=device)
         self._values = {name: draw(tissue, random, spread) for name, tissue in TISSUES.items()}
+
+    def slab(self, z: slice) -> Canvas:
+        """A view of the slices `z`."""
+        part = copy.copy(self)
+        part.grid = self.grid.slab(z)
+        for name in ("label", *self.maps):
+            setattr(part, name, getattr(self, name)[z])
+        return part
 
     def paint(
         self,

@@ -73,7 +73,8 @@ def cut(
     """A random patch, padded where the volume is smaller; two thirds of them contain a voxel of `aim` if it has any."""
     targets = torch.nonzero(aim) if aim is not None else torch.empty(0, 3)
     focus = targets[int(random.integers(len(targets)))] if len(targets) and random.random() < 0.67 else None
-    slices, pads = [], []
+    slices: list[slice] = []
+    pads: list[tuple[int, int]] = []
     for dim, (size, want) in enumerate(zip(label.shape, patch, strict=True)):
         low, high = 0, max(size - want, 0)
         if focus is not None:

@@ -6,10 +6,11 @@ import logging
 import time
 
 import torch
-from monai.losses import DiceCELoss
+from monai.losses import DiceLoss
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.optim.lr_scheduler import PolynomialLR
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from BreastTumorSegLib.core.events import Events
 from BreastTumorSegLib.networks.bundle import save_bundle
@@ -18,6 +19,9 @@ from BreastTumorSegLib.training.config import TrainingConfig
 from BreastTumorSegLib.training.data import samples
 
 log = logging.getLogger(__name__)
+
+CROSS_ENTROPY_WEIGHT = 5.0
+Weights = tuple[Tensor, ...] | list[Tensor]
 
 
 def train(config: TrainingConfig, device: str = "cpu", events: Events | None = None) -> None:
@@ -30,14 +34,14 @@ def train(config: TrainingConfig, device: str = "cpu", events: Events | None = N
     torch.manual_seed(config.seed)
     config.out.mkdir(parents=True, exist_ok=True)
     (config.out / f"{config.model.name}.training.json").write_text(config.model_dump_json(indent=2) + "\n")
-    network = resunet(config.model.network).to(device, memory_format=torch.channels_last_3d)
-    average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(0.998))
+    network = resunet(config.model.network).to(device)
+    network = network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    average = AveragedModel(network, multi_avg_fn=_running_average)
     optimizer = torch.optim.AdamW(network.parameters(), lr=config.learning_rate)
     schedule = PolynomialLR(optimizer, config.steps, power=1.5)
-    loss_of = _loss(config)
     recent, start = 0.0, time.monotonic()
     for step, (image, label) in zip(range(1, config.steps + 1), samples(config), strict=False):
-        loss = _step(network, optimizer, loss_of, image.to(device), label.to(device))
+        loss = _step(network, optimizer, image.to(device), label.to(device))
         schedule.step()
         average.update_parameters(network)
         recent = loss if step == 1 else 0.99 * recent + 0.01 * loss
@@ -48,13 +52,11 @@ def train(config: TrainingConfig, device: str = "cpu", events: Events | None = N
             save_bundle(average.module, config.model, config.out)
 
 
-def _step(
-    network: nn.Module, optimizer: torch.optim.Optimizer, loss_of: nn.Module, image: Tensor, label: Tensor
-) -> float:
+def _step(network: nn.Module, optimizer: torch.optim.Optimizer, image: Tensor, label: Tensor) -> float:
     image = image[None].contiguous(memory_format=torch.channels_last_3d)
     with torch.autocast(image.device.type, dtype=torch.bfloat16):
         logits = network(image)
-    loss = loss_of(logits.float(), label[None, None])
+    loss = segmentation_loss(logits.float(), label[None])
     optimizer.zero_grad()
     loss.backward()
     nn.utils.clip_grad_norm_(network.parameters(), 5.0)
@@ -62,8 +64,28 @@ def _step(
     return float(loss.detach())
 
 
-def _loss(config: TrainingConfig) -> nn.Module:
-    """Dice plus cross-entropy; the Dice term alone, as in the paper, gives no gradient in lesion-free patches."""
-    if config.model.network.out_channels == 1:
-        return DiceCELoss(sigmoid=True, smooth_nr=1.0, smooth_dr=1.0)
-    return DiceCELoss(softmax=True, to_onehot_y=True, include_background=False, smooth_nr=1.0, smooth_dr=1.0)
+def segmentation_loss(logits: Tensor, label: Tensor) -> Tensor:
+    """Dice of the foreground plus five times the cross-entropy over the classes.
+
+    Without foreground the Dice term is left out: it would say that one wrong voxel is as bad as a thousand, and hold
+    back every prediction.
+
+    Args:
+        logits: (N, 1, Z, Y, X) for a sigmoid, or (N, K, Z, Y, X) for a softmax with class 0 as background.
+        label: (N, Z, Y, X) int64 classes.
+    """
+    if logits.shape[1] == 1:
+        foreground = torch.sigmoid(logits)
+        entropy = functional.binary_cross_entropy_with_logits(logits[:, 0], label.float())
+    else:
+        foreground = 1 - torch.softmax(logits, 1)[:, :1]
+        entropy = functional.cross_entropy(logits, label)
+    if not label.any():
+        return CROSS_ENTROPY_WEIGHT * entropy
+    return CROSS_ENTROPY_WEIGHT * entropy + DiceLoss()(foreground, (label > 0)[:, None].float())
+
+
+def _running_average(averaged: Weights, current: Weights, count: Tensor | int) -> None:
+    """Exponential average over about 500 steps; over fewer at first, so that the first weights are soon forgotten."""
+    decay = min(0.998, (1 + int(count)) / (10 + int(count)))
+    torch._foreach_lerp_(averaged, current, 1 - decay)

@@ -1,0 +1,5 @@
+"""`python -m BreastTumorSegLib` is the command line."""
+
+from BreastTumorSegLib.cli import main
+
+main()

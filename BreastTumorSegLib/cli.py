@@ -1,0 +1,259 @@
+"""The command line. Heavy modules are imported where they are needed, so that help comes at once."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from BreastTumorSegLib.core.cancel import cancellable
+from BreastTumorSegLib.core.errors import BreastTumorSegError, Cancelled, InputError
+from BreastTumorSegLib.core.events import Events, JsonEvents
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Breast tumour segmentation from DCE-MRI. Research use only; not a medical device.",
+)
+models_app = typer.Typer(no_args_is_help=True, help="The model bundles.")
+app.add_typer(models_app, name="models")
+
+
+class ProgressForm(str, Enum):
+    """How progress is shown."""
+
+    text = "text"
+    json = "json"
+
+
+class Convention(str, Enum):
+    """How measures treat empty masks and distances; see `metrics.evaluate`."""
+
+    clinical = "clinical"
+    challenge = "challenge"
+
+
+class TextEvents(Events):
+    """Progress and warnings for people, on standard error; a counting stage stays on its line in a terminal."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._stage = ""
+
+    def show(self, event: dict[str, Any]) -> None:
+        """Print the event where it says something new."""
+        if event["event"] == "warning":
+            self._line(f"warning: {event['message']}")
+        elif event["event"] == "progress":
+            text = f"{event['stage']} {event['done']}/{event['total']}"
+            if sys.stderr.isatty():
+                print(f"\r{text:<40}", end="", file=sys.stderr, flush=True)
+            elif event["stage"] != self._stage:
+                self._line(event["stage"])
+            self._stage = event["stage"]
+
+    def _line(self, text: str) -> None:
+        print(("\r" if sys.stderr.isatty() else "") + text, file=sys.stderr, flush=True)
+
+
+Inputs = Annotated[
+    list[Path], typer.Argument(help="A DICOM folder, a folder or list of 3D volumes, a 4D volume, or a MAMA-MIA case.")
+]
+Times = Annotated[
+    str | None, typer.Option(help="Seconds after the pre-contrast phase, one a phase: 0,120,240.", metavar="LIST")
+]
+Interval = Annotated[float, typer.Option(help="Seconds assumed between phases where no time is known.", min=1.0)]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace results; the old ones are kept beside them.")]
+Progress = Annotated[ProgressForm, typer.Option(help="text for people, json for programs.")]
+
+
+@app.command()
+def inspect(
+    inputs: Inputs,
+    times: Times = None,
+    interval: Interval = 120.0,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+) -> None:
+    """Show an exam's phases, where each time was read, and every problem. Reads headers only."""
+    from BreastTumorSegLib.io import read_phase_table
+
+    with _reporting(Events()):
+        table = read_phase_table(inputs, _numbers(times), interval)
+        if as_json:
+            print(json.dumps(_table_as_json(table), indent=2))
+        else:
+            _print_table(table)
+    if any(problem.fatal for problem in table.problems):
+        raise typer.Exit(InputError.exit_code)
+
+
+@app.command()
+def segment(
+    inputs: Annotated[list[Path], typer.Argument(help="INPUT (see `inspect`), then the folder for the results.")],
+    model: Annotated[str | None, typer.Option(help="Tumour model; see `models list`.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    times: Times = None,
+    interval: Interval = 120.0,
+    overwrite: Overwrite = False,
+    progress: Progress = ProgressForm.text,
+) -> None:
+    """Segment one exam: masks, kinetics, clusters and report, written to OUT."""
+    if len(inputs) < 2:
+        raise typer.BadParameter("Name the input and the folder for the results.")
+    events = JsonEvents(sys.stdout) if progress is ProgressForm.json else TextEvents()
+    *sources, out = inputs
+    with _reporting(events):
+        report = _segment(sources, out, model, device, _numbers(times), interval, overwrite, events)
+        events.finished(out=str(out))
+    if progress is ProgressForm.text:
+        print(report)
+
+
+def _segment(
+    sources: list[Path],
+    out: Path,
+    model: str | None,
+    device: str,
+    times: list[float] | None,
+    interval: float,
+    overwrite: bool,
+    events: Events,
+) -> Path:
+    from BreastTumorSegLib.io import load_exam, results_folder, write_result
+
+    events.started(command="segment")
+    with results_folder(out, overwrite) as folder, cancellable(events, folder):
+        exam = load_exam(sources, times, interval, events)
+        from BreastTumorSegLib.report.html import write_report
+        from BreastTumorSegLib.segmentation.pipeline import segment_exam
+
+        result = segment_exam(exam, model, device, events)
+        write_result(result, folder, events)
+        write_report(result, folder / "report.html", events)
+    return out / "report.html"
+
+
+@app.command()
+def simulate(
+    out: Path,
+    site: Annotated[str, typer.Option(help="DUKE, ISPY1, ISPY2 or NACT.")],
+    cases: Annotated[int, typer.Option(help="How many exams.")] = 1,
+    seed: Annotated[int, typer.Option(help="Of the first exam; the others count up.", min=0)] = 0,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+) -> None:
+    """Write simulated exams in MAMA-MIA's layout, with every ground truth."""
+    from BreastTumorSegLib.phantom.simulate import simulate_cohort
+
+    events = TextEvents()
+    with _reporting(events), cancellable(events):
+        for name in simulate_cohort(out, site, cases, seed, device, events):
+            print(out / "images" / name)
+
+
+@app.command()
+def evaluate(
+    predictions: Path,
+    references: Path,
+    out: Path,
+    convention: Annotated[Convention, typer.Option(help="How empty masks and distances count.")] = Convention.clinical,
+) -> None:
+    """Compare masks with references: a table a case and a summary."""
+    from BreastTumorSegLib.metrics.evaluate import evaluate_folders
+
+    with _reporting(Events()):
+        evaluate_folders(predictions, references, out, convention.value)
+    print((out / "summary.csv").read_text(encoding="utf-8"), end="")
+
+
+@app.command()
+def train(
+    config: Annotated[Path, typer.Argument(help="JSON; see `training.config.TrainingConfig`.")],
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+) -> None:
+    """Train a network on simulated exams."""
+    from pydantic import ValidationError
+
+    from BreastTumorSegLib.training.config import TrainingConfig
+    from BreastTumorSegLib.training.engine import train as run
+
+    events = TextEvents()
+    with _reporting(events), cancellable(events):
+        try:
+            settings = TrainingConfig.model_validate_json(config.read_text(encoding="utf-8"))
+        except (OSError, ValidationError) as error:
+            raise InputError(f"{config}: {error}", "Correct the file.") from error
+        run(settings, device, events)
+
+
+@models_app.command("list")
+def list_models() -> None:
+    """The bundles, their tasks, and which is the default."""
+    from BreastTumorSegLib.networks.bundle import registry
+
+    with _reporting(Events()):
+        for name, entry in registry().items():
+            print(f"{name:<24}{entry['task']:<10}{'default' if entry.get('default') == 'yes' else ''}")
+
+
+@models_app.command("verify")
+def verify_models() -> None:
+    """Check every bundle's weights against the registry."""
+    from BreastTumorSegLib.networks.bundle import registry, verify_bundle
+
+    with _reporting(Events()):
+        for name in registry():
+            print(f"{name:<24}{verify_bundle(name)}")
+
+
+@contextmanager
+def _reporting(events: Events) -> Iterator[None]:
+    """Turn typed errors into an event, a message and their exit code."""
+    try:
+        yield
+    except (BreastTumorSegError, KeyboardInterrupt) as error:
+        known = error if isinstance(error, BreastTumorSegError) else Cancelled()
+        events.failed(known)
+        if not isinstance(events, JsonEvents):
+            print(f"error: {known}", file=sys.stderr)
+        raise typer.Exit(known.exit_code) from error
+
+
+def _numbers(text: str | None) -> list[float] | None:
+    if text is None:
+        return None
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError as error:
+        raise typer.BadParameter(f"--times {text!r} is no list of numbers such as 0,120,240.") from error
+
+
+def _table_as_json(table: Any) -> dict[str, Any]:
+    return {
+        "phases": [
+            {"name": p.name, "time_s": p.time, "source": p.source.value, "files": len(p.files), **vars(p.geometry)}
+            for p in table.phases
+        ],
+        "problems": [vars(problem) for problem in table.problems],
+    }
+
+
+def _print_table(table: Any) -> None:
+    print(f"{'time':>10}  {'read from':<28}{'voxels':<18}{'spacing, mm':<22}phase")
+    for phase in table.phases:
+        size = " x ".join(map(str, phase.geometry.size))
+        spacing = " x ".join(f"{step:.3g}" for step in phase.geometry.spacing)
+        print(f"{phase.time:>8.1f} s  {phase.source.value:<28}{size:<18}{spacing:<22}{phase.name}")
+    for problem in table.problems:
+        print(f"{'error' if problem.fatal else 'warning'}: {problem.message} {problem.remedy}")
+
+
+def main() -> None:
+    """Run the command line."""
+    app()

@@ -1,0 +1,106 @@
+"""Reads voxels of NIfTI-1 files, and checks their headers.
+
+ITK is not asked for this: it repairs bad spacing, fills in missing voxels and turns NaN into 0, without a word.
+"""
+
+from __future__ import annotations
+
+import gzip
+import math
+import struct
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from BreastTumorSegLib.core.errors import InputError
+
+HEADER_BYTES = 348
+_TYPES = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4", 1024: "i8", 1280: "u8"}
+_DAMAGE = (OSError, EOFError, zlib.error)
+
+
+@dataclass(frozen=True)
+class _Header:
+    sizes: tuple[int, ...]
+    type: np.dtype
+    offset: int
+    slope: float
+    intercept: float
+
+
+def is_nifti(path: Path) -> bool:
+    """True by the file's name: .nii or .nii.gz."""
+    return path.name.lower().endswith((".nii", ".nii.gz"))
+
+
+def check_header(path: Path) -> None:
+    """Check that a NIfTI file has a header and usable spacing.
+
+    Raises:
+        InputError: It is no NIfTI-1 file, its voxels are no real numbers, or a spacing is zero, negative or no number.
+    """
+    try:
+        with _open(path) as stream:
+            _header(stream.read(HEADER_BYTES), path)
+    except _DAMAGE as error:
+        raise _no_nifti(path) from error
+
+
+def read_voxels(path: Path) -> np.ndarray:
+    """Voxels of a NIfTI file, (..., Z, Y, X), scaled as its header says; the stored number type where it says nothing.
+
+    Raises:
+        InputError: It is no NIfTI-1 file, truncated, or its compressed data are damaged.
+    """
+    try:
+        with _open(path) as stream:
+            raw = stream.read()
+    except _DAMAGE as error:
+        raise _damaged(path, "its compressed data end early or are corrupt") from error
+    header = _header(raw, path)
+    count = math.prod(header.sizes)
+    expected = header.offset + count * header.type.itemsize
+    if len(raw) < expected:
+        raise _damaged(path, f"it holds {len(raw)} of {expected} bytes")
+    stored = np.frombuffer(raw, header.type, count, header.offset).reshape(header.sizes[::-1])
+    # The format: a slope of 0 means that nothing is scaled.
+    if header.slope == 0 or not math.isfinite(header.slope) or (header.slope, header.intercept) == (1.0, 0.0):
+        return stored.astype(header.type.newbyteorder("="), copy=False)
+    return stored.astype(np.float32) * np.float32(header.slope) + np.float32(header.intercept)
+
+
+def _header(raw: bytes, path: Path) -> _Header:
+    order = next((order for order in "<>" if raw[:4] == struct.pack(order + "i", HEADER_BYTES)), None)
+    if order is None or len(raw) < HEADER_BYTES:
+        raise _no_nifti(path)
+    count, *sizes = struct.unpack_from(order + "8h", raw, 40)
+    (code,) = struct.unpack_from(order + "h", raw, 70)
+    spacing = struct.unpack_from(order + "3f", raw, 80)
+    offset, slope, intercept = struct.unpack_from(order + "3f", raw, 108)
+    if code not in _TYPES:
+        raise InputError(f"{path}: voxels of NIfTI type {code} can't be used.", "Export real numbers, such as int16.")
+    for axis, value in list(zip("xyz", spacing, strict=True))[:count]:
+        if not (math.isfinite(value) and value > 0):
+            raise InputError(
+                f"{path}: the spacing along {axis} is {value:g} mm.",
+                "Export the volume again, or correct pixdim in its header.",
+            )
+    return _Header(tuple(sizes[:count]), np.dtype(order + _TYPES[code]), int(offset), slope, intercept)
+
+
+def _open(path: Path) -> BinaryIO:
+    """Open by content: an uncompressed file named .nii.gz is read as ITK reads it."""
+    with path.open("rb") as stream:
+        compressed = stream.read(2) == b"\x1f\x8b"
+    return gzip.open(path) if compressed else path.open("rb")  # type: ignore[return-value]
+
+
+def _no_nifti(path: Path) -> InputError:
+    return InputError(f"{path} is no NIfTI-1 file.", "Check what the file is; export the volume as NIfTI-1 or NRRD.")
+
+
+def _damaged(path: Path, how: str) -> InputError:
+    return InputError(f"{path} is damaged: {how}.", "Copy or export the file again.")

@@ -1,0 +1,73 @@
+"""The files of a results folder; the design's list, but for the report."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+
+from BreastTumorSegLib.core.events import Events
+from BreastTumorSegLib.core.result import CURVE_TYPES, ExamResult
+from BreastTumorSegLib.io.files import write_volume
+
+
+def write_result(result: ExamResult, folder: Path, events: Events | None = None) -> None:
+    """Write masks, maps, tables and `result.json` into an existing folder; `result.json` comes last.
+
+    Raises:
+        OutputError: A file can't be written.
+    """
+    events = events or Events()
+    volumes = {
+        "breast": result.breast,
+        "tumor": result.tumor,
+        "tumor_probability": _rounded(result.probability, 1e-3),
+        "kinetics/pe": _rounded(result.pe, 0.1),
+        "kinetics/ser": _rounded(result.ser, 1e-2),
+        "kinetics/curve_type": result.curve_type,
+        "heterogeneity": result.clusters.labels,
+    }
+    (folder / "kinetics").mkdir()
+    for done, (name, volume) in enumerate(volumes.items()):
+        events.progress("write", done, len(volumes))
+        write_volume(volume, result.exam.geometry, folder / f"{name}.nii.gz")
+    _write_lesions(result, folder / "lesions.csv")
+    _write_curves(result, folder / "curves.csv")
+    (folder / "result.json").write_text(json.dumps(result.manifest, indent=2) + "\n", encoding="utf-8")
+
+
+def _rounded(values: np.ndarray, step: float) -> np.ndarray:
+    """Values to a precision that means something; noise in the last bits would triple the file."""
+    return (np.round(values / np.float32(step)) * np.float32(step)).astype(np.float32)
+
+
+def _write_lesions(result: ExamResult, path: Path) -> None:
+    """One row a lesion; columns carry their unit."""
+    shares = [f"share_{name.replace(' ', '_')}" for name in CURVE_TYPES]
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(
+            ["label", "side", "x_mm", "y_mm", "z_mm", "volume_ml", "diameter_mm", "size_category", "peak_pe_percent",
+             "ser", "worst_curve", *shares, "confidence"]
+        )  # fmt: skip
+        for lesion in result.lesions:
+            numbers = (lesion.volume_ml, lesion.diameter_mm, lesion.peak_pe, lesion.ser)
+            volume, diameter, pe, ser = (f"{number:.3f}" for number in numbers)
+            centre = [f"{c:.1f}" for c in lesion.centre]
+            row = [lesion.label, lesion.side, *centre, volume, diameter, lesion.size_category, pe, ser]
+            writer.writerow(
+                [*row, lesion.worst_curve, *(f"{s:.3f}" for s in lesion.curve_shares), f"{lesion.confidence:.3f}"]
+            )
+
+
+def _write_curves(result: ExamResult, path: Path) -> None:
+    """One row a cluster and phase: mean and standard deviation of the percent enhancement."""
+    clusters = result.clusters
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["cluster", "voxels", "time_s", "mean_pe_percent", "sd_pe_percent"])
+        for index, (curve, spread) in enumerate(zip(clusters.curves, clusters.spread, strict=True)):
+            for time, mean, deviation in zip(result.exam.times, curve, spread, strict=True):
+                writer.writerow([index + 1, int(clusters.voxels[index]), time, f"{mean:.2f}", f"{deviation:.2f}"])

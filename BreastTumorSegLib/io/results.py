@@ -1,0 +1,84 @@
+"""The results folder: written beside its place, and renamed into it last."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+
+from BreastTumorSegLib.core.errors import OutputError
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENOTEMPTY, errno.ENAMETOOLONG}
+
+
+@contextmanager
+def results_folder(out: Path, overwrite: bool) -> Iterator[Path]:
+    """Yield a hidden folder to write results into; it becomes `out` when the block ends without an exception.
+
+    Any exception removes it, so that `out` is either whole or not there. A folder that is already there is replaced
+    with `overwrite` only, and then kept beside as `NAME-previous-YYYYmmdd-HHMMSS`.
+
+    Raises:
+        OutputError: `out` is there and not empty, its parent is not writable, or the disk is full.
+    """
+    out = Path(out).absolute()
+    if not overwrite:
+        _refuse_existing(out)
+    staging = out.with_name(f".{out.name}.partial-{os.getpid()}")
+    try:
+        with _typed_errors(out, _FULL | _REFUSED):
+            staging.mkdir(parents=True)
+        # Other errors of the block are the caller's own, such as an input that may not be read.
+        with _typed_errors(out, _FULL):
+            yield staging
+        with _typed_errors(out, _FULL | _REFUSED):
+            _put_in_place(staging, out, overwrite)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _refuse_existing(out: Path) -> None:
+    if out.is_file() or (out.is_dir() and any(out.iterdir())):
+        raise OutputError(f"{out} is already there.", "Choose another folder, or overwrite (--overwrite).")
+
+
+def _put_in_place(staging: Path, out: Path, overwrite: bool) -> None:
+    if not overwrite:
+        _refuse_existing(out)
+    if out.is_dir() and not any(out.iterdir()):
+        # Windows can't rename onto an empty folder.
+        out.rmdir()
+    previous = _kept_name(out)
+    if out.exists():
+        out.rename(previous)
+    try:
+        staging.rename(out)
+    except OSError:
+        if previous.exists():
+            previous.rename(out)
+        raise
+
+
+def _kept_name(out: Path) -> Path:
+    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+    names = [f"{out.name}-previous-{stamp}", *(f"{out.name}-previous-{stamp}-{i}" for i in range(2, 100))]
+    return next(out.with_name(name) for name in names if not out.with_name(name).exists())
+
+
+@contextmanager
+def _typed_errors(out: Path, codes: set[int]) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in codes:
+            raise
+        if error.errno in _FULL:
+            raise OutputError(
+                f"{out} can't be written: the disk is full.", "Free space, or use another disk."
+            ) from error
+        raise OutputError(f"{out} can't be written: {error.strerror}.", "Choose a folder you may write to.") from error

@@ -1,0 +1,182 @@
+"""Predicted masks against references: one case, a cohort's summary, and whole folders.
+
+Columns of `evaluation.csv`, in both conventions: `case`, `site`, `convention`, `dice`; then
+
+clinical: `precision`, `recall`, `hd95_mm`, `assd_mm`, `volume_ml_predicted`, `volume_ml_reference`, `volume_ml_error`
+(predicted minus reference), `lesions_reference`, `lesions_found`, `lesions_predicted`, `false_positives`, `sensitivity`
+(of lesions), `breast_dice` (both breasts as one). Dice is NaN where both masks are empty, a distance where both are, a
+precision where nothing is predicted, a recall and a sensitivity where nothing was to be found; a distance is infinite
+where one mask is empty.
+
+challenge: `norm_hd`, `performance`. Dice is 0 where both masks are empty.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from BreastTumorSegLib.core.errors import InputError
+from BreastTumorSegLib.core.geometry import Geometry
+from BreastTumorSegLib.io import read_volume, results_folder
+from BreastTumorSegLib.metrics.challenge import normalised_hd95, performance
+from BreastTumorSegLib.metrics.detection import match_lesions
+from BreastTumorSegLib.metrics.overlap import dice, precision, recall
+from BreastTumorSegLib.metrics.surface import surface_distances
+
+Convention = Literal["clinical", "challenge"]
+Row = dict[str, Any]
+
+ENDING = ".nii.gz"
+
+
+def evaluate_case(
+    prediction: np.ndarray, reference: np.ndarray, geometry: Geometry, convention: Convention = "clinical"
+) -> Row:
+    """Measures of one predicted tumour mask, by column.
+
+    Args:
+        prediction: Tumour mask or lesion labels, (Z, Y, X); over 0 is tumour.
+        reference: The same of the reference.
+        geometry: The grid of both.
+        convention: "clinical" or "challenge".
+    """
+    predicted, actual = prediction > 0, reference > 0
+    return _challenge(predicted, actual) if convention == "challenge" else _clinical(predicted, actual, geometry)
+
+
+def summarise(rows: Sequence[Row]) -> list[Row]:
+    """Mean and median of every measure, over all cases (group "all") and over each site.
+
+    Takes rows as `evaluate_folders` makes them. Only finite values count, and `n` says how many they are: a missed
+    lesion's infinite distance would make every mean infinite, and shows in Dice and sensitivity already.
+
+    Returns:
+        One row a group and column: `group`, `convention`, `column`, `mean`, `median`, `n`.
+    """
+    sites = sorted({row["site"] for row in rows})
+    groups = {"all": rows} | {site: [row for row in rows if row["site"] == site] for site in sites}
+    columns = [name for name, value in rows[0].items() if not isinstance(value, str)] if rows else []
+    return [_statistics(group, column, members) for group, members in groups.items() for column in columns]
+
+
+def evaluate_folders(predictions: Path, references: Path, out: Path, convention: Convention = "clinical") -> list[Row]:
+    """Evaluate every predicted case and write `evaluation.csv` and `summary.csv` into `out`.
+
+    References without a prediction don't count. The site is the case's name up to its first "_".
+
+    Args:
+        predictions: Results folders CASE/tumor.nii.gz with breast.nii.gz if there is one, or masks CASE.nii.gz.
+        references: A cohort with segmentations/expert/CASE.nii.gz and, if known, ground_truth/CASE/breast.nii.gz; or
+            masks CASE.nii.gz.
+        out: Folder for the tables; made here, whole or not at all.
+        convention: "clinical" or "challenge".
+
+    Returns:
+        The rows of `evaluation.csv`.
+
+    Raises:
+        InputError: There is nothing to evaluate, a reference is missing, or two grids differ.
+        OutputError: `out` already holds something, or can't be written.
+    """
+    with results_folder(out, overwrite=False) as folder:
+        rows = [_row(case, mask, references, convention) for case, mask in _predicted(predictions).items()]
+        _write(folder / "evaluation.csv", rows)
+        _write(folder / "summary.csv", summarise(rows))
+    return rows
+
+
+def _clinical(predicted: np.ndarray, actual: np.ndarray, geometry: Geometry) -> Row:
+    distances = surface_distances(predicted, actual, geometry.spacing_zyx)
+    lesions = match_lesions(predicted, actual)
+    volume, truth = (float(np.count_nonzero(mask) * geometry.voxel_ml) for mask in (predicted, actual))
+    return {
+        "dice": dice(predicted, actual, empty=float("nan")),
+        "precision": precision(predicted, actual),
+        "recall": recall(predicted, actual),
+        "hd95_mm": distances.hd95,
+        "assd_mm": distances.assd,
+        "volume_ml_predicted": volume,
+        "volume_ml_reference": truth,
+        "volume_ml_error": volume - truth,
+        "lesions_reference": lesions.reference,
+        "lesions_found": lesions.found,
+        "lesions_predicted": lesions.predicted,
+        "false_positives": lesions.false_positives,
+        "sensitivity": lesions.sensitivity,
+    }
+
+
+def _challenge(predicted: np.ndarray, actual: np.ndarray) -> Row:
+    overlap, distance = dice(predicted, actual, empty=0.0), normalised_hd95(predicted, actual)
+    return {"dice": overlap, "norm_hd": distance, "performance": performance(overlap, distance)}
+
+
+def _statistics(group: str, column: str, rows: Sequence[Row]) -> Row:
+    values = np.array([row[column] for row in rows], float)
+    values = values[np.isfinite(values)]
+    mean, median = (values.mean(), np.median(values)) if len(values) else (np.nan, np.nan)
+    return {
+        "group": group,
+        "convention": rows[0]["convention"],
+        "column": column,
+        "mean": float(mean),
+        "median": float(median),
+        "n": len(values),
+    }
+
+
+def _row(case: str, mask: Path, references: Path, convention: Convention) -> Row:
+    expert = references / "segmentations" / "expert"
+    reference = (expert if expert.is_dir() else references) / f"{case}{ENDING}"
+    prediction, actual, geometry = _read_pair(mask, reference)
+    row: Row = {"case": case, "site": case.split("_")[0], "convention": convention}
+    row |= evaluate_case(prediction, actual, geometry, convention)
+    if convention == "clinical":
+        row["breast_dice"] = _breast_dice(mask, references / "ground_truth" / case / f"breast{ENDING}")
+    return row
+
+
+def _breast_dice(tumor: Path, reference: Path) -> float:
+    """Dice of the whole-breast mask beside a predicted tumour mask; NaN where one of the two files is missing."""
+    prediction = tumor.with_name(f"breast{ENDING}")
+    if tumor.name != f"tumor{ENDING}" or not prediction.is_file() or not reference.is_file():
+        return float("nan")
+    predicted, actual, _ = _read_pair(prediction, reference)
+    return dice(predicted > 0, actual > 0, empty=float("nan"))
+
+
+def _predicted(folder: Path) -> Mapping[str, Path]:
+    """The predicted tumour mask of each case, in order of the cases' names."""
+    # Names with a leading dot are results that somebody is writing.
+    found = {path.parent.name: path for path in folder.glob(f"[!.]*/tumor{ENDING}")}
+    found = found or {path.name.removesuffix(ENDING): path for path in folder.glob(f"[!.]*{ENDING}")}
+    if not found:
+        raise InputError(
+            f"No predictions in {folder}.", f"It must hold results folders CASE/tumor{ENDING} or masks CASE{ENDING}."
+        )
+    return dict(sorted(found.items()))
+
+
+def _read_pair(prediction: Path, reference: Path) -> tuple[np.ndarray, np.ndarray, Geometry]:
+    if not reference.is_file():
+        raise InputError(f"No reference {reference} for {prediction}.", "Add it, or remove the prediction.")
+    (predicted, grid), (actual, other) = read_volume(prediction), read_volume(reference)
+    difference = grid.difference(other)
+    if difference:
+        raise InputError(
+            f"{prediction} and {reference} differ in geometry: {difference}.",
+            "Masks must have the geometry of the exam; resample the prediction to it.",
+        )
+    return predicted, actual, other
+
+
+def _write(path: Path, rows: Sequence[Row]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)

@@ -1,0 +1,150 @@
+"""The report of one exam: a single HTML file that needs nothing else."""
+
+from __future__ import annotations
+
+import math
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from BreastTumorSegLib.core.errors import OutputError
+from BreastTumorSegLib.core.events import Events
+from BreastTumorSegLib.core.exam import TimeSource, first_post_index
+from BreastTumorSegLib.core.result import CURVE_TYPES, LEFT, RIGHT, ExamResult, Lesion
+from BreastTumorSegLib.report import colors
+from BreastTumorSegLib.report.figures import MOST_LESIONS, Figures, Panel, curves
+
+
+def write_report(result: ExamResult, path: Path, events: Events | None = None) -> None:
+    """Write the report of an exam as one self-contained HTML file; it replaces `path` when it is complete.
+
+    Args:
+        result: What was found.
+        path: The file, usually `report.html` in the results folder.
+        events: Is told of the progress, and can cancel.
+
+    Raises:
+        OutputError: The file can't be written.
+        Cancelled: `events` was cancelled; nothing is written.
+    """
+    page = _page(result, events or Events())
+    partial = path.with_name(path.name + ".part")
+    try:
+        partial.write_text(page, encoding="utf-8")
+        partial.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            partial.unlink()
+        raise OutputError(f"The report {path} can't be written: {error.strerror}.", "Choose another folder.") from error
+
+
+def summary(lesions: tuple[Lesion, ...]) -> str:
+    """The finding in one plain sentence."""
+    if not lesions:
+        return "No lesion found."
+    largest = max(lesions, key=lambda lesion: lesion.diameter_mm)
+    size = f"{largest.diameter_mm:.0f} mm" + (f" in the {largest.side} breast" if largest.side else "")
+    if len(lesions) == 1:
+        return f"1 lesion found, {size}."
+    return f"{len(lesions)} lesions found, the largest {size}."
+
+
+def _page(result: ExamResult, events: Events) -> str:
+    environment = Environment(
+        loader=PackageLoader("BreastTumorSegLib.report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"number": _number, "columns": _columns, "widths": _widths}
+    template = environment.get_template("report.html.j2")
+    return template.render(_figures(result, events) | _facts(result))
+
+
+def _figures(result: ExamResult, events: Events) -> dict[str, Any]:
+    """Every figure, by the name that the template has for it."""
+    draw = Figures(result)
+    shown = result.lesions[:MOST_LESIONS]
+    steps = len(shown) + 1
+    slices = []
+    for done, lesion in enumerate(shown):
+        events.progress("report", done, steps)
+        slices.append((lesion, draw.lesion(lesion.label)))
+    events.progress("report", len(shown), steps)
+    drawn = {
+        "slices": slices,
+        "projections": draw.projections(),
+        "clusters": draw.clusters(),
+        "curves": curves(result) if len(result.clusters.curves) else "",
+        "breasts": draw.breasts(),
+    }
+    events.progress("report", steps, steps)
+    return drawn
+
+
+def _facts(result: ExamResult) -> dict[str, Any]:
+    """Every number and text, by the name that the template has for it."""
+    exam = result.exam
+    voxels = result.clusters.voxels
+    return {
+        "summary": summary(result.lesions),
+        "lesions": result.lesions,
+        "warnings": [_without_paths(warning, result) for warning in result.warnings],
+        "problems": [
+            (_without_paths(problem.message, result), _without_paths(problem.remedy, result))
+            for problem in exam.table.problems
+        ],
+        "phases": exam.table.phases,
+        "first_post": first_post_index(exam.times),
+        "assumed": TimeSource.ASSUMED,
+        "geometry": exam.geometry,
+        "one_post": len(exam.times) < 3,
+        "most_lesions": MOST_LESIONS,
+        "curve_types": list(zip(CURVE_TYPES, colors.CURVE_TYPES, strict=True)),
+        "legend": [
+            (colors.cluster_color(label), label, count / voxels.sum(), count * exam.geometry.voxel_ml)
+            for label, count in enumerate(voxels.tolist(), 1)
+        ],
+        "breast_ml": {
+            name: float((result.breast == side).sum()) * exam.geometry.voxel_ml
+            for side, name in ((RIGHT, "right"), (LEFT, "left"))
+        },
+        "manifest": result.manifest,
+        "colors": colors,
+    }
+
+
+def _number(value: float, digits: int = 0) -> str:
+    """A number with so many digits after the point; a dash where it is not defined."""
+    return f"{value:.{digits}f}" if math.isfinite(value) else "\N{EN DASH}"
+
+
+def _columns(panels: list[Panel]) -> list[int]:
+    """Column of each panel: four in two rows, two flat ones stacked beside the first, or all side by side."""
+    first, *others = panels
+    if len(panels) == 4:
+        return [0, 1, 0, 1]
+    if len(panels) == 3 and sum(panel.height_mm for panel in others) <= 1.5 * first.height_mm:
+        return [0, 1, 1]
+    return list(range(len(panels)))
+
+
+def _widths(panels: list[Panel]) -> list[float]:
+    """Millimetres that each column of panels is wide."""
+    columns = _columns(panels)
+    return [
+        max(panel.width_mm for panel, place in zip(panels, columns, strict=True) if place == column)
+        for column in range(max(columns) + 1)
+    ]
+
+
+def _without_paths(text: str, result: ExamResult) -> str:
+    """A text without the exam's folders: patients' names are often in them."""
+    folders = {folder for phase in result.exam.table.phases for file in phase.files for folder in file.parents}
+    for folder in sorted(folders, key=lambda folder: -len(folder.parts)):
+        if folder.is_absolute() and folder != Path(folder.anchor):
+            text = text.replace(str(folder), "...")
+    return text

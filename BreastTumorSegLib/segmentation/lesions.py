@@ -1,0 +1,145 @@
+"""Lesions: the connected parts of a tumour mask, and what is measured of each. Imports no torch."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from math import pi
+
+import numpy as np
+from scipy import ndimage
+from scipy.spatial import ConvexHull, QhullError
+from scipy.spatial.distance import pdist
+
+from BreastTumorSegLib.core.exam import Exam
+from BreastTumorSegLib.core.geometry import Geometry
+from BreastTumorSegLib.core.result import CURVE_TYPES, LEFT, RIGHT, Lesion
+from BreastTumorSegLib.kinetics.enhancement import early_late
+
+LEAST_ML = pi / 6 * 3**3 / 1000
+"""A sphere of 3 mm: less can't be told from noise and small vessels at the resolution of breast MRI."""
+
+GROUP_VOXELS, GROUP_ML = 4, 0.027
+"""Least size of the group of voxels that a lesion's most suspicious curve is read from: more than three voxels, as
+BI-RADS asks of a region of interest, and 3 x 3 x 3 mm."""
+
+TOUCHING = np.ones((3, 3, 3), bool)
+"""26-connectivity: voxels that share a face, an edge or a corner."""
+
+
+def label_lesions(mask: np.ndarray, geometry: Geometry, least_ml: float = LEAST_ML) -> np.ndarray:
+    """Number the 26-connected parts of a mask from 1, largest first, and drop those smaller than `least_ml`.
+
+    Args:
+        mask: Tumour, (Z, Y, X) bool.
+        geometry: Its grid.
+        least_ml: Least volume in millilitres; by default a sphere of 3 mm.
+
+    Returns:
+        (Z, Y, X), uint8, or uint16 with more than 255 lesions.
+    """
+    parts, count = ndimage.label(mask, TOUCHING)
+    voxels = np.bincount(parts.ravel(), minlength=count + 1)[1:]
+    order = np.argsort(-voxels, kind="stable")
+    kept = order[voxels[order] * geometry.voxel_ml >= least_ml]
+    number = np.zeros(count + 1, np.uint8 if len(kept) < 256 else np.uint16)
+    number[1 + kept] = 1 + np.arange(len(kept))
+    return number[parts]
+
+
+def measure_lesions(
+    labels: np.ndarray,
+    probability: np.ndarray,
+    breast: np.ndarray,
+    exam: Exam,
+    pe: np.ndarray,
+    ser: np.ndarray,
+    curve_type: np.ndarray,
+) -> tuple[Lesion, ...]:
+    """Measure every lesion. All arrays are (Z, Y, X) on the exam's grid.
+
+    With one post-contrast phase the ratio is NaN, the shares of the curve types are NaN and `worst_curve` is "".
+
+    Args:
+        labels: 0 background, 1 to N lesions, as `label_lesions` gives them.
+        probability: Tumour probability, 0 to 1.
+        breast: 0 background, 1 right breast, 2 left breast.
+        exam: The exam, for its grid and times.
+        pe: Percent enhancement of the first post-contrast phase.
+        ser: Signal enhancement ratio, 0 where it is not defined.
+        curve_type: Index into `CURVE_TYPES`.
+    """
+    lesions = []
+    has_curves = early_late(exam.times) is not None
+    for label, box in enumerate(ndimage.find_objects(labels), start=1):
+        if box is None:
+            continue
+        inside = labels[box] == label
+        shares, worst = _curves(curve_type[box], inside, exam.geometry) if has_curves else ((np.nan,) * 4, "")
+        indices = np.argwhere(inside) + [part.start for part in box]
+        lesions.append(
+            Lesion(
+                label=label,
+                side=_side(breast[box][inside]),
+                centre=_centre(indices, exam.geometry),
+                volume_ml=len(indices) * exam.geometry.voxel_ml,
+                diameter_mm=longest_diameter(inside, exam.geometry),
+                peak_pe=float(np.percentile(pe[box][inside], 95)),
+                ser=_median_above_zero(ser[box][inside]),
+                curve_shares=shares,
+                worst_curve=worst,
+                confidence=float(probability[box][inside].mean(dtype=float)),
+            )
+        )
+    return tuple(lesions)
+
+
+def longest_diameter(mask: np.ndarray, geometry: Geometry) -> float:
+    """Longest 3D diameter of a mask in millimetres, between voxel centres.
+
+    Between centres, because a smooth lesion's mask comes out 0.1 to 0.5 mm short that way, but 1.2 to 1.9 mm long
+    between voxel corners, which would move lesions over a size category's border. One voxel measures 0.
+
+    Args:
+        mask: (Z, Y, X) bool, not empty; only the spacing and direction of `geometry` are used, so it may be a crop.
+        geometry: The grid.
+    """
+    indices = np.argwhere(mask ^ ndimage.binary_erosion(mask))
+    # The two ends are corners of the convex hull. A flat or tiny lesion has no hull, and few points.
+    with suppress(QhullError):
+        indices = indices[ConvexHull(indices).vertices]
+    points = indices[:, ::-1] @ geometry.matrix[:3, :3].T
+    return float(pdist(points).max(initial=0.0))
+
+
+def _centre(indices: np.ndarray, geometry: Geometry) -> tuple[float, float, float]:
+    """LPS position of the mean of voxel indices (N, 3), in array order."""
+    x, y, z = (geometry.matrix @ [*indices.mean(axis=0)[::-1], 1.0])[:3]
+    return float(x), float(y), float(z)
+
+
+def _side(breast: np.ndarray) -> str:
+    right, left = np.count_nonzero(breast == RIGHT), np.count_nonzero(breast == LEFT)
+    return "" if right == left else "right" if right > left else "left"
+
+
+def _median_above_zero(values: np.ndarray) -> float:
+    return float(np.median(values[values > 0])) if np.any(values > 0) else float("nan")
+
+
+def _curves(
+    curve_type: np.ndarray, inside: np.ndarray, geometry: Geometry
+) -> tuple[tuple[float, float, float, float], str]:
+    """Share of each curve type in a lesion, and the most suspicious that any group of touching voxels reaches.
+
+    A group is all touching voxels of at least that suspicion. The least group is 3 x 3 x 3 mm and 4 voxels, but never
+    more than half of the lesion, so that small lesions have a curve, too.
+    """
+    counts = np.bincount(curve_type[inside], minlength=len(CURVE_TYPES))
+    least = min(max(GROUP_VOXELS, GROUP_ML / geometry.voxel_ml), counts.sum() / 2)
+    worst = 0
+    for suspicion in range(1, len(CURVE_TYPES)):
+        groups, _ = ndimage.label(inside & (curve_type >= suspicion), TOUCHING)
+        if np.bincount(groups.ravel())[1:].max(initial=0) >= least:
+            worst = suspicion
+    none, persistent, plateau, washout = (float(share) for share in counts / counts.sum())
+    return (none, persistent, plateau, washout), CURVE_TYPES[worst]

@@ -1,0 +1,133 @@
+"""The main job: from the phases of an exam to breast mask, lesions, kinetics and clusters."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import torch
+
+from BreastTumorSegLib import __version__
+from BreastTumorSegLib.core.events import Events
+from BreastTumorSegLib.core.exam import Exam
+from BreastTumorSegLib.core.result import ExamResult, Lesion
+from BreastTumorSegLib.kinetics import cluster_curves, kinetic_maps
+from BreastTumorSegLib.networks.bundle import Bundle, default_model, load_bundle
+from BreastTumorSegLib.segmentation.breast import segment_breast
+from BreastTumorSegLib.segmentation.inference import choose_device
+from BreastTumorSegLib.segmentation.lesions import label_lesions, measure_lesions
+from BreastTumorSegLib.segmentation.tumor import grow, tumor_probability
+
+
+class Stopwatch:
+    """Seconds a stage, and progress when it starts."""
+
+    def __init__(self, events: Events, stages: tuple[str, ...]) -> None:
+        self._events = events
+        self._stages = stages
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Time a stage; tells progress at its start, where a cancelled job ends."""
+        self._events.progress(name, self._stages.index(name), len(self._stages))
+        start = time.monotonic()
+        yield
+        self.seconds[name] = round(time.monotonic() - start, 3)
+
+
+STAGES = ("breast", "tumor", "kinetics", "clusters", "lesions")
+
+
+def segment_exam(
+    exam: Exam, model: str | None = None, device: str = "auto", events: Events | None = None
+) -> ExamResult:
+    """Segment one exam.
+
+    Args:
+        model: Name of the tumour model; the registry's default without one.
+        device: "auto", "cpu" or "cuda".
+        events: Gets progress and warnings.
+
+    Raises:
+        ModelError: A model is missing or damaged.
+        OutOfMemoryError: Memory ran out after every fallback.
+        Cancelled: On request.
+    """
+    events = events or Events()
+    for problem in exam.table.problems:
+        events.warning(problem.message)
+    place = choose_device(device)
+    bundles = [load_bundle(default_model("breast")), load_bundle(model or default_model("tumor"))]
+    watch = Stopwatch(events, STAGES)
+    result = _segment(exam, bundles[0], bundles[1], place, events, watch)
+    manifest = _manifest(exam, bundles, place, watch.seconds, result.lesions, events.warnings)
+    return ExamResult(**{**vars(result), "warnings": tuple(events.warnings), "manifest": manifest})
+
+
+def _segment(
+    exam: Exam, breast_bundle: Bundle, tumor_bundle: Bundle, device: torch.device, events: Events, watch: Stopwatch
+) -> ExamResult:
+    with watch.stage("breast"):
+        breast = segment_breast(exam.pre, exam.geometry, breast_bundle, device, events)
+        if not breast.labels.any():
+            events.warning("No breast was found: is this a breast exam, and is its first phase the pre-contrast one?")
+    with watch.stage("tumor"):
+        probability = tumor_probability(exam, breast, tumor_bundle, device, events)
+        mask = grow(
+            probability,
+            exam.first_post - exam.pre,
+            breast.labels > 0,
+            exam.geometry,
+            tumor_bundle.description.threshold,
+        )
+        tumor = label_lesions(mask, exam.geometry)
+    with watch.stage("kinetics"):
+        maps = kinetic_maps(exam.data, exam.times)
+    with watch.stage("clusters"):
+        clusters = cluster_curves(exam.data, exam.times, breast.labels > 0)
+    with watch.stage("lesions"):
+        lesions = measure_lesions(tumor, probability, breast.labels, exam, maps.pe, maps.ser, maps.curve_type)
+    return ExamResult(exam, breast.labels, tumor, probability, maps.pe, maps.ser, maps.curve_type, clusters, lesions)
+
+
+def _manifest(
+    exam: Exam,
+    bundles: list[Bundle],
+    device: torch.device,
+    seconds: dict[str, float],
+    lesions: tuple[Lesion, ...],
+    warnings: list[str],
+) -> dict[str, Any]:
+    """What result.json holds; nothing of the patient."""
+    packages = ("torch", "monai", "SimpleITK", "numpy", "scipy", "scikit-learn")
+    return {
+        "notice": "Research use only; not a medical device.",
+        "versions": {"BreastTumorSeg": __version__, "python": platform.python_version()}
+        | {name: version(name) for name in packages},
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        "models": [
+            {
+                "name": b.description.name,
+                "task": b.description.task,
+                "version": b.description.version,
+                "sha256": b.sha256,
+            }
+            for b in bundles
+        ],
+        "geometry": vars(exam.geometry),
+        "phases": [{"name": p.name, "time_s": p.time, "source": p.source.value} for p in exam.table.phases],
+        "timings_s": seconds,
+        "warnings": list(warnings),
+        "lesions": [_lesion_row(lesion) for lesion in lesions],
+    }
+
+
+def _lesion_row(lesion: Lesion) -> dict[str, Any]:
+    row = {**vars(lesion), "size_category": lesion.size_category}
+    return {key: None if isinstance(value, float) and np.isnan(value) else value for key, value in row.items()}

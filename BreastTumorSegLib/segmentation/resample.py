@@ -1,0 +1,50 @@
+"""Between an exam's own grid, of any orientation, and the isotropic grids along LPS that the networks see."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import SimpleITK as sitk
+
+from BreastTumorSegLib.core.geometry import Geometry
+
+
+def isotropic_grid(geometry: Geometry, spacing: float) -> Geometry:
+    """The smallest grid along the LPS axes that covers a volume, with `spacing` mm in all directions."""
+    ends = [(-0.5, size - 0.5) for size in geometry.size]
+    corners = np.array([(*corner, 1.0) for corner in itertools.product(*ends)]) @ geometry.matrix.T
+    low, high = corners[:, :3].min(0), corners[:, :3].max(0)
+    size = np.maximum(np.round((high - low) / spacing).astype(int), 1)
+    origin = (low + high) / 2 - (size - 1) / 2 * spacing
+    return Geometry(tuple(size.tolist()), (spacing,) * 3, tuple(origin.tolist()))
+
+
+def resample(array: np.ndarray, source: Geometry, target: Geometry) -> np.ndarray:
+    """Values of a volume (Z, Y, X) on another grid, float32, linear between voxels, 0 outside.
+
+    Where the target is coarser, neighbours are averaged first, so that noise falls and nothing is skipped.
+    """
+    image = source.image(np.ascontiguousarray(array, dtype=np.float32))
+    factors = [max(int(t / s + 0.25), 1) for s, t in zip(source.spacing, _spacing_along(source, target), strict=True)]
+    if max(factors) > 1:
+        image = sitk.BinShrink(image, factors)
+    return sitk.GetArrayFromImage(
+        sitk.Resample(
+            image, list(target.size), sitk.Transform(), sitk.sitkLinear, target.origin, target.spacing, target.direction
+        )
+    )
+
+
+def _spacing_along(source: Geometry, target: Geometry) -> tuple[float, ...]:
+    """The target's spacing along the source's axes, for grids that are turned against each other by right angles."""
+    turn = np.abs(np.reshape(target.direction, (3, 3)).T @ np.reshape(source.direction, (3, 3)))
+    return tuple(target.spacing[int(np.argmax(turn[:, axis]))] for axis in range(3))
+
+
+def crop(geometry: Geometry, box: tuple[slice, slice, slice]) -> Geometry:
+    """The grid of an array's part; `box` in array order (Z, Y, X)."""
+    z, y, x = box
+    start = geometry.matrix @ np.array([x.start, y.start, z.start, 1.0])
+    size = (x.stop - x.start, y.stop - y.start, z.stop - z.start)
+    return Geometry(size, geometry.spacing, tuple(start[:3].tolist()), geometry.direction)

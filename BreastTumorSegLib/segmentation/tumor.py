@@ -1,0 +1,89 @@
+"""The tumour probability, and masks grown from what the network is sure of."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from scipy import ndimage
+
+from BreastTumorSegLib.core.events import Events
+from BreastTumorSegLib.core.exam import Exam
+from BreastTumorSegLib.core.geometry import Geometry
+from BreastTumorSegLib.networks.bundle import Bundle
+from BreastTumorSegLib.networks.inputs import bounding_box, joint_z_score
+from BreastTumorSegLib.segmentation.breast import BreastMask
+from BreastTumorSegLib.segmentation.inference import predict
+from BreastTumorSegLib.segmentation.resample import crop, isotropic_grid, resample
+
+MARGIN_MM = 10.0
+"""Around the breast's box, so that the skin has air in front of it."""
+
+GROW_FRACTIONS = (0.5, 0.6, 0.7, 0.8)
+"""Growing takes voxels over this share of the seed's bright end; the next share is tried where it leaks."""
+
+GROW_REACH_MM = 10.0
+LEAK_FACTOR = 4.0
+"""A lesion that grows to more than this many times its seed has leaked into gland or vessels."""
+
+
+def tumor_probability(
+    exam: Exam, breast: BreastMask, bundle: Bundle, device: torch.device, events: Events
+) -> np.ndarray:
+    """Tumour probability (Z, Y, X) float32 on the exam's grid, 0 outside the breasts."""
+    probability = np.zeros(exam.geometry.shape, np.float32)
+    if not breast.labels.any():
+        return probability
+    phases = [{"pre": exam.pre, "first_post": exam.first_post}[name] for name in bundle.description.phases]
+    grid = isotropic_grid(exam.geometry, bundle.description.spacing_mm)
+    inside = torch.from_numpy(resample(breast.coarse > 0, breast.grid, grid) > 0.5)
+    grid = crop(grid, bounding_box(inside, round(MARGIN_MM / bundle.description.spacing_mm)))
+    image = joint_z_score(torch.from_numpy(np.stack([resample(phase, exam.geometry, grid) for phase in phases])))
+    logits = predict(bundle.network, image, bundle.description.network.multiple, device, events)
+    box = bounding_box(torch.from_numpy(breast.labels > 0), 0)
+    fine = resample(torch.sigmoid(logits[0]).numpy(), grid, crop(exam.geometry, box))
+    probability[box] = np.where(breast.labels[box] > 0, fine, 0)
+    return probability
+
+
+def grow(
+    probability: np.ndarray, subtraction: np.ndarray, allowed: np.ndarray, geometry: Geometry, threshold: float
+) -> np.ndarray:
+    """Tumour mask, bool (Z, Y, X): each component of the probability, grown over what enhances like it.
+
+    The network sees 2 mm voxels and stays inside the lesion; its components are seeds. A lesion takes the connected
+    voxels within reach whose enhancement is over a share of the seed's 80th percentile.
+
+    Args:
+        probability: (Z, Y, X).
+        subtraction: First post-contrast minus pre-contrast phase, (Z, Y, X).
+        allowed: bool, where tumour can be: the breasts.
+        threshold: Probability from which a voxel is a seed.
+    """
+    mask = np.zeros(probability.shape, bool)
+    labels, _ = ndimage.label(probability >= threshold, np.ones((3, 3, 3)))
+    reach = [int(np.ceil(GROW_REACH_MM / step)) for step in geometry.spacing_zyx]
+    for label, found in enumerate(ndimage.find_objects(labels), start=1):
+        box = tuple(slice(max(part.start - r, 0), part.stop + r) for part, r in zip(found, reach, strict=True))
+        mask[box] |= _grow_one(labels[box] == label, subtraction[box], allowed[box], geometry.spacing_zyx)
+    return mask
+
+
+def _grow_one(
+    seed: np.ndarray, subtraction: np.ndarray, allowed: np.ndarray, spacing: tuple[float, float, float]
+) -> np.ndarray:
+    """One lesion, grown from its seed; the seed itself where every try leaks."""
+    smooth = ndimage.gaussian_filter(subtraction, [0.6 / step for step in spacing])
+    bright = float(np.percentile(smooth[seed], 80))
+    near = allowed & (ndimage.distance_transform_edt(~seed, spacing) <= GROW_REACH_MM)
+    for fraction in GROW_FRACTIONS:
+        core = near & (smooth > fraction * bright)
+        labels, _ = ndimage.label(core)
+        grown = np.isin(labels, np.unique(labels[seed & core])) & core
+        if grown.sum() <= LEAK_FACTOR * seed.sum():
+            return ndimage.binary_fill_holes(grown | _middle(seed, spacing)) & allowed
+    return seed
+
+
+def _middle(seed: np.ndarray, spacing: tuple[float, float, float]) -> np.ndarray:
+    """The seed without its rim of a millimetre, which may lie outside the lesion; keeps necrotic centres."""
+    return ndimage.distance_transform_edt(seed, spacing) > 1.0

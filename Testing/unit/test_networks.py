@@ -1,0 +1,129 @@
+"""Networks and bundles."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from BreastTumorSegLib.core.errors import ModelError
+from BreastTumorSegLib.networks.bundle import (
+    ModelDescription,
+    default_model,
+    load_bundle,
+    models_folder,
+    registry,
+    save_bundle,
+)
+from BreastTumorSegLib.networks.inputs import bounding_box, joint_z_score, pad_to_multiple
+from BreastTumorSegLib.networks.resunet import PUBLISHED, ResUNetConfig, resunet
+
+SMALL = ResUNetConfig(in_channels=2, out_channels=1, channels=(4, 8), strides=(2,))
+
+
+def description(**changes):
+    values = {"name": "tiny", "task": "tumor", "version": "1", "network": SMALL, "spacing_mm": 2.0}
+    return ModelDescription(phases=("pre", "first_post"), **{**values, **changes})
+
+
+def test_published_widths_give_the_published_size():
+    """31.56 M parameters, as measured on MONAI's class with the paper's channels."""
+    assert sum(p.numel() for p in resunet(PUBLISHED).parameters()) == pytest.approx(31.56e6, rel=1e-3)
+    assert PUBLISHED.multiple == 32
+
+
+def test_joint_z_score_keeps_the_ratio_between_phases():
+    phases = torch.tensor([1.0, 3.0]).view(2, 1, 1, 1)
+    # Mean 2, standard deviation sqrt(2): both phases share them.
+    assert joint_z_score(phases).flatten().tolist() == pytest.approx([-0.7071, 0.7071], abs=1e-4)
+    assert joint_z_score(torch.full((2, 2, 2, 2), 5.0)).abs().max() == 0
+
+
+def test_bounding_box_grows_by_the_margin_and_stays_inside():
+    mask = torch.zeros(10, 10, 10, dtype=torch.bool)
+    mask[1, 4:6, 9] = True
+    assert bounding_box(mask, 2) == (slice(0, 4), slice(2, 8), slice(7, 10))
+    assert bounding_box(torch.zeros(3, 4, 5, dtype=torch.bool), 1) == (slice(0, 3), slice(0, 4), slice(0, 5))
+
+
+def test_padding_reaches_the_multiple_with_the_minimum():
+    padded = pad_to_multiple(torch.arange(6.0).view(1, 1, 2, 3) - 9, 4)
+    assert padded.shape == (1, 4, 4, 4)
+    assert padded[0, 3, 3, 3] == -9
+
+
+def test_a_saved_bundle_gives_the_same_answer(tmp_path):
+    network = resunet(SMALL).half().float().eval()
+    save_bundle(network, description(), tmp_path)
+    bundle = load_bundle("tiny", tmp_path)
+    image = torch.randn(1, 2, 8, 8, 8)
+    assert torch.equal(bundle.network(image), network(image))
+    assert default_model("tumor", tmp_path) == "tiny"
+
+
+def test_the_first_bundle_of_a_task_stays_its_default(tmp_path):
+    for name in ("first", "second", "first"):
+        save_bundle(resunet(SMALL), description(name=name), tmp_path)
+    assert {name: entry["default"] for name, entry in registry(tmp_path).items()} == {"first": "yes", "second": "no"}
+
+
+def spoil_weights(folder):
+    (folder / "tiny" / "weights.safetensors").write_bytes(b"other")
+
+
+def lose_weights(folder):
+    (folder / "tiny" / "weights.safetensors").unlink()
+
+
+def lose_registry(folder):
+    (folder / "registry.json").unlink()
+
+
+def spoil_description(folder):
+    (folder / "tiny" / "model.json").write_text("{}")
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (spoil_weights, "checksum"),
+        (lose_weights, "weights are missing"),
+        (lose_registry, "no readable model registry"),
+        (spoil_description, "not a usable model bundle"),
+    ],
+)
+def test_a_damaged_bundle_is_a_model_error(tmp_path, damage, words):
+    save_bundle(resunet(SMALL), description(), tmp_path)
+    damage(tmp_path)
+    with pytest.raises(ModelError, match=words) as caught:
+        load_bundle("tiny", tmp_path)
+    assert caught.value.exit_code == 3
+
+
+def test_weights_of_another_network_are_refused(tmp_path):
+    save_bundle(resunet(SMALL), description(), tmp_path)
+    path = tmp_path / "tiny" / "weights.safetensors"
+    save_file({"other": torch.zeros(1)}, path)
+    import hashlib
+
+    entries = json.loads((tmp_path / "registry.json").read_text())
+    entries["models"]["tiny"]["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
+    (tmp_path / "registry.json").write_text(json.dumps(entries))
+    with pytest.raises(ModelError, match="not a usable model bundle"):
+        load_bundle("tiny", tmp_path)
+
+
+def test_an_unknown_model_lists_the_known_ones(tmp_path):
+    save_bundle(resunet(SMALL), description(), tmp_path)
+    with pytest.raises(ModelError, match="tiny"):
+        load_bundle("huge", tmp_path)
+
+
+def test_shipped_bundles_are_whole_small_and_described():
+    entries = registry()
+    assert {entry["task"] for entry in entries.values()} == {"breast", "tumor"}
+    total = sum(path.stat().st_size for path in models_folder().rglob("*") if path.is_file())
+    assert total < 24e6
+    for name in entries:
+        assert load_bundle(name).description.name == name
+        assert (models_folder() / name / "CARD.md").is_file()
