@@ -251,7 +251,7 @@ def _print_table(table: Any) -> None:
         spacing = " x ".join(f"{step:.3g}" for step in phase.geometry.spacing)
         print(f"{phase.time:>8.1f} s  {phase.source.value:<28}{size:<18}{spacing:<22}{phase.name}")
     for problem in table.problems:
-        print(f"{'error' if problem.fatal else 'warning'}: {problem.message} {problem.remedy}")
+        print(f"{'error' if problem.fatal else 'warning'}: {problem}")
 
 
 def main() -> None:

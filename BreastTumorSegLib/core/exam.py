@@ -47,6 +47,9 @@ class Problem:
     remedy: str
     fatal: bool = False
 
+    def __str__(self) -> str:
+        return f"{self.message} {self.remedy}".strip()
+
 
 @dataclass(frozen=True)
 class Phase:

@@ -83,7 +83,7 @@ def _survey(
     table = PhaseTable(phases, (*found.problems, *_inconsistent(volumes), *timing.problems, *late))
     for problem in table.problems:
         if not problem.fatal:
-            events.warning(f"{problem.message} {problem.remedy}")
+            events.warning(str(problem))
     return table, volumes
 
 

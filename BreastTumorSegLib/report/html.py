@@ -13,6 +13,7 @@ from BreastTumorSegLib.core.errors import OutputError
 from BreastTumorSegLib.core.events import Events
 from BreastTumorSegLib.core.exam import TimeSource, first_post_index
 from BreastTumorSegLib.core.result import CURVE_TYPES, LEFT, RIGHT, ExamResult, Lesion
+from BreastTumorSegLib.kinetics.enhancement import early_late
 from BreastTumorSegLib.report import colors
 from BreastTumorSegLib.report.figures import MOST_LESIONS, Figures, Panel, curves
 
@@ -101,7 +102,7 @@ def _facts(result: ExamResult) -> dict[str, Any]:
         "first_post": first_post_index(exam.times),
         "assumed": TimeSource.ASSUMED,
         "geometry": exam.geometry,
-        "one_post": len(exam.times) < 3,
+        "one_post": early_late(exam.times) is None,
         "most_lesions": MOST_LESIONS,
         "curve_types": list(zip(CURVE_TYPES, colors.CURVE_TYPES, strict=True)),
         "legend": [

@@ -61,7 +61,7 @@ def segment_exam(
     """
     events = events or Events()
     for problem in exam.table.problems:
-        events.warning(problem.message)
+        events.warning(str(problem))
     place = choose_device(device)
     bundles = [load_bundle(default_model("breast")), load_bundle(model or default_model("tumor"))]
     watch = Stopwatch(events, STAGES)
@@ -122,12 +122,14 @@ def _manifest(
         ],
         "geometry": vars(exam.geometry),
         "phases": [{"name": p.name, "time_s": p.time, "source": p.source.value} for p in exam.table.phases],
-        "timings_s": seconds,
+        "timings": seconds,
         "warnings": list(warnings),
         "lesions": [_lesion_row(lesion) for lesion in lesions],
     }
 
 
 def _lesion_row(lesion: Lesion) -> dict[str, Any]:
-    row = {**vars(lesion), "size_category": lesion.size_category}
-    return {key: None if isinstance(value, float) and np.isnan(value) else value for key, value in row.items()}
+    """JSON has no NaN; what is not defined is null."""
+    row = {**vars(lesion), "size_category": lesion.size_category, "curve_shares": list(lesion.curve_shares)}
+    row["curve_shares"] = None if np.isnan(lesion.curve_shares).any() else row["curve_shares"]
+    return row | {"ser": None if np.isnan(lesion.ser) else lesion.ser}

@@ -1,0 +1,163 @@
+"""The steps of the pipeline on exams whose answer is known."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from BreastTumorSegLib.core.errors import InputError, OutOfMemoryError
+from BreastTumorSegLib.core.events import Events
+from BreastTumorSegLib.core.geometry import Geometry
+from BreastTumorSegLib.segmentation import inference
+from BreastTumorSegLib.segmentation.breast import _components, _settle_sides
+from BreastTumorSegLib.segmentation.inference import choose_device, predict
+from BreastTumorSegLib.segmentation.resample import crop, isotropic_grid, resample
+from BreastTumorSegLib.segmentation.tumor import grow
+
+CPU = torch.device("cpu")
+SAGITTAL = (0.0, 0.0, -1.0, 1.0, 0.0, 0.0, 0.0, -1.0, 0.0)
+
+
+def test_isotropic_grid_covers_a_sagittal_volume():
+    geometry = Geometry((40, 30, 10), (1.0, 1.0, 3.0), (15.0, -20.0, 30.0), SAGITTAL)
+    grid = isotropic_grid(geometry, 2.0)
+    # 10 slices of 3 mm from left to right, 40 columns of 1 mm to the back, 30 rows of 1 mm downwards.
+    assert grid.size == (15, 20, 15)
+    assert grid.direction == Geometry((1, 1, 1), (1, 1, 1)).direction
+    # x spans -13.5 to 16.5, y -20.5 to 19.5, z 0.5 to 30.5; the first voxel's centre is 1 mm inside.
+    assert grid.origin == pytest.approx((-12.5, -19.5, 1.5))
+
+
+@pytest.mark.parametrize("direction", [Geometry((1, 1, 1), (1, 1, 1)).direction, SAGITTAL])
+def test_a_ramp_along_the_patient_survives_the_way_to_the_network_and_back(direction):
+    geometry = Geometry((40, 36, 24), (1.0, 1.5, 2.5), (3.0, -7.0, 11.0), direction)
+    z, y, x = np.indices(geometry.shape)
+    points = np.stack([x, y, z, np.ones_like(x)], -1) @ geometry.matrix.T
+    ramp = (points[..., 0] + 2 * points[..., 1] - points[..., 2]).astype(np.float32)
+    grid = isotropic_grid(geometry, 2.0)
+    back = resample(resample(ramp, geometry, grid), grid, geometry)
+    inner = (slice(4, -4),) * 3
+    assert np.abs(back[inner] - ramp[inner]).max() < 1.5  # half a voxel of the averaging
+
+
+def test_crop_keeps_voxels_where_they_are():
+    geometry = Geometry((10, 10, 10), (1.0, 2.0, 3.0), (5.0, 6.0, 7.0), SAGITTAL)
+    part = crop(geometry, (slice(2, 5), slice(3, 9), slice(1, 4)))
+    assert part.size == (3, 6, 3)
+    assert part.origin == pytest.approx(tuple((geometry.matrix @ [1, 3, 2, 1])[:3]))
+
+
+def test_specks_are_no_breast_and_holes_are_filled():
+    mask = np.zeros((12, 12, 12), bool)
+    mask[2:10, 2:10, 2:10] = True
+    mask[5, 5, 5] = False
+    mask[0, 0, 0] = True
+    labels = _components(mask)
+    assert labels[5, 5, 5] > 0
+    assert labels[0, 0, 0] == 0
+
+
+def test_a_single_breast_gets_one_side_and_two_joined_ones_keep_both():
+    components = np.zeros((4, 4, 20), int)
+    components[1:3, 1:3, 2:18] = 1
+    side = np.full(components.shape, 0.8)
+    side[..., 2] = -0.1  # a stray twentieth of the voxels
+    assert (_settle_sides(components, side)[components > 0] > 0).all()
+    side[..., :10] = -0.8
+    settled = _settle_sides(components, side)
+    assert (settled[..., :10] < 0).all() and (settled[..., 10:] > 0).all()
+
+
+def sphere(shape, centre, radius):
+    grid = np.indices(shape)
+    return sum((axis - c) ** 2 for axis, c in zip(grid, centre, strict=True)) <= radius**2
+
+
+def test_a_lesion_grows_from_its_middle_to_its_edge():
+    shape, geometry = (40, 40, 40), Geometry((40, 40, 40), (1.0, 1.0, 1.0))
+    lesion = sphere(shape, (20, 20, 20), 9)
+    subtraction = np.where(lesion, 100.0, 5.0).astype(np.float32)
+    probability = np.where(sphere(shape, (20, 20, 20), 6), 0.9, 0.0)
+    mask = grow(probability, subtraction, np.ones(shape, bool), geometry, 0.5)
+    overlap = 2 * (mask & lesion).sum() / (mask.sum() + lesion.sum())
+    assert overlap > 0.97
+
+
+def test_a_necrotic_centre_belongs_to_the_lesion():
+    shape, geometry = (40, 40, 40), Geometry((40, 40, 40), (1.0, 1.0, 1.0))
+    lesion, core = sphere(shape, (20, 20, 20), 9), sphere(shape, (20, 20, 20), 4)
+    subtraction = np.where(lesion & ~core, 100.0, 0.0).astype(np.float32)
+    mask = grow(np.where(lesion, 0.9, 0.0), subtraction, np.ones(shape, bool), geometry, 0.5)
+    assert mask[20, 20, 20]
+
+
+def test_growing_that_leaks_into_gland_falls_back_to_the_seed():
+    shape, geometry = (60, 60, 60), Geometry((60, 60, 60), (1.0, 1.0, 1.0))
+    seed = sphere(shape, (30, 30, 30), 3)
+    everywhere = np.full(shape, 100.0, np.float32)
+    mask = grow(np.where(seed, 0.9, 0.0), everywhere, np.ones(shape, bool), geometry, 0.5)
+    assert (mask == seed).all()
+
+
+def test_growing_stays_where_it_is_allowed():
+    shape, geometry = (40, 40, 40), Geometry((40, 40, 40), (1.0, 1.0, 1.0))
+    lesion = sphere(shape, (20, 20, 20), 9)
+    allowed = np.indices(shape)[0] <= 20
+    mask = grow(np.where(lesion, 0.9, 0.0), np.where(lesion, 100.0, 0.0), allowed, geometry, 0.5)
+    assert not (mask & ~allowed).any()
+
+
+class Shift(nn.Module):
+    """Gives each voxel plus one; remembers how it was called."""
+
+    def __init__(self, fail=None):
+        super().__init__()
+        self.calls = []
+        self.fail = fail
+
+    def forward(self, image):
+        self.calls.append(tuple(image.shape))
+        if self.fail:
+            raise self.fail
+        return image[:, :1] + 1
+
+
+def test_a_volume_goes_through_in_one_piece_padded_and_cut_back():
+    network, image = Shift(), torch.rand(2, 5, 9, 6)
+    assert torch.equal(predict(network, image, 4, CPU, Events()), image[:1] + 1)
+    assert network.calls == [(1, 2, 8, 12, 8)]
+
+
+def test_windows_give_the_same_answer_as_the_whole(monkeypatch):
+    """For a network without memory of its surroundings; instance normalisation breaks it, hence whole volumes."""
+    monkeypatch.setattr(inference, "WHOLE_UP_TO_VOXELS", 100)
+    monkeypatch.setattr(inference, "WINDOW", 8)
+    network, image = Shift(), torch.rand(1, 12, 16, 10)
+    answer = predict(network, image, 4, CPU, Events())
+    assert len(network.calls) > 1
+    assert torch.allclose(answer, image + 1, atol=1e-5)
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")])
+def test_a_lack_of_memory_is_told_as_such(error):
+    with pytest.raises(OutOfMemoryError) as caught:
+        predict(Shift(error), torch.rand(1, 4, 4, 4), 4, CPU, Events())
+    assert caught.value.exit_code == 4
+
+
+def test_another_error_of_the_network_stays_what_it_is():
+    with pytest.raises(RuntimeError, match="shapes"):
+        predict(Shift(RuntimeError("shapes do not fit")), torch.rand(1, 4, 4, 4), 4, CPU, Events())
+
+
+def test_devices():
+    assert choose_device("cpu").type == "cpu"
+    assert choose_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
+    with pytest.raises(InputError, match="auto, cpu or cuda"):
+        choose_device("tpu")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_cuda_is_refused_where_there_is_none():
+    with pytest.raises(InputError, match="No CUDA device"):
+        choose_device("cuda")
