@@ -13,7 +13,6 @@ from torch import Tensor
 
 from BreastTumorSegLib.core.errors import InputError
 from BreastTumorSegLib.core.events import Events
-from BreastTumorSegLib.core.exam import injection_time
 from BreastTumorSegLib.core.geometry import Geometry
 from BreastTumorSegLib.io import write_volume
 from BreastTumorSegLib.phantom.anatomy import Body, draw_body, paint_anatomy
@@ -174,7 +173,6 @@ def _write_info(exam: SimulatedExam, path: Path, case: str) -> None:
             "num_phases": len(exam.times),
             "pixel_spacing": list(exam.geometry.spacing[:2]),
             "slice_thickness": exam.geometry.spacing[2],
-            "injection_time": injection_time(exam.times),
         },
         "primary_lesion": None
         if lesion is None
