@@ -26,7 +26,7 @@ class ModelDescription(BaseModel):
 
     Attributes:
         name: Folder's name.
-        task: "breast" (classes background, right, left) or "tumor" (one logit).
+        task: "breast" or "tumor"; both have one logit.
         version: Of the weights.
         network: Which network, and its size.
         phases: What goes in, in order: "pre", "first_post".

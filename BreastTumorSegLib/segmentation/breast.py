@@ -19,8 +19,8 @@ from BreastTumorSegLib.segmentation.resample import isotropic_grid, resample
 SMALLEST_SHARE = 0.1
 """A component smaller than this share of the largest one is no breast."""
 
-STRAY_SHARE = 0.1
-"""A component with less than this share on one side lies wholly on the other: one breast can't be both."""
+SECOND_BREAST_SHARE = 0.25
+"""With less than this share of the mask beyond the midline, an exam shows one breast and an edge of the other."""
 
 
 @dataclass(frozen=True)
@@ -45,35 +45,56 @@ def segment_breast(
     grid = isotropic_grid(geometry, bundle.description.spacing_mm)
     image = joint_z_score(torch.from_numpy(resample(pre, geometry, grid))[None])
     logits = predict(bundle.network, image, bundle.description.network.multiple, device, events)
-    shares = torch.softmax(logits, 0).numpy()
-    foreground, side = 1 - shares[0], shares[LEFT] - shares[RIGHT]
-    components = _components(foreground > bundle.description.threshold)
-    side = _settle_sides(components, side)
-    foreground = np.where(ndimage.binary_dilation(components > 0, iterations=2), foreground, 0)
-    labels = _labels(resample(foreground, grid, geometry), resample(side, grid, geometry), bundle.description.threshold)
-    return BreastMask(labels, _labels(foreground, side, bundle.description.threshold), grid)
+    probability = torch.sigmoid(logits[0]).numpy()
+    threshold = bundle.description.threshold
+    found = _components(probability > threshold)
+    probability = np.where(ndimage.binary_dilation(found, iterations=2), probability, 0)
+    sides = side_of_columns(found, grid)
+    coarse = np.where(found, sides, 0).astype(np.uint8)
+    fine = resample(probability, grid, geometry) > threshold
+    labels = np.where(fine, _sides_on(geometry, sides, grid), 0).astype(np.uint8)
+    return BreastMask(labels, coarse, grid)
 
 
-def _labels(foreground: np.ndarray, side: np.ndarray, threshold: float) -> np.ndarray:
-    return np.where(foreground > threshold, np.where(side > 0, LEFT, RIGHT), 0).astype(np.uint8)
+def side_of_columns(mask: np.ndarray, grid: Geometry) -> np.ndarray:
+    """Label RIGHT or LEFT for each x of a grid along LPS, by where the chest wall bulges forward most.
+
+    The chest is convex: seen from above its front is highest at the sternum and falls off to both sides. A parabola
+    through the mask's back edge has its vertex at the midline, even where only one breast is in the image.
+
+    Args:
+        mask: Whole-breast mask, bool (Z, Y, X), on `grid`.
+    """
+    x = grid.origin[0] + grid.spacing[0] * np.arange(mask.shape[2])
+    columns = np.nonzero(mask.any(axis=1))[1]
+    if len(np.unique(columns)) < 3:
+        return np.full(len(x), LEFT if x.mean() > 0 else RIGHT, np.uint8)
+    back = mask.shape[1] - 1 - np.argmax(mask[:, ::-1], axis=1)[mask.any(axis=1)]
+    curvature, slope, _ = np.polyfit(x[columns], back * grid.spacing[1], 2)
+    # Where the edge is straight or hollow, its lower end is the side.
+    left_of_midline = x > -slope / (2 * curvature) if curvature > 0 else np.full(len(x), slope > 0)
+    share = (mask.sum(axis=(0, 1)) * left_of_midline).sum() / mask.sum()
+    if min(share, 1 - share) < SECOND_BREAST_SHARE:
+        left_of_midline[:] = share > 0.5
+    return np.where(left_of_midline, LEFT, RIGHT).astype(np.uint8)
+
+
+def _sides_on(geometry: Geometry, sides: np.ndarray, grid: Geometry) -> np.ndarray:
+    """Side of each voxel of a grid of any orientation, by its x; shape broadcasts to (Z, Y, X)."""
+    nx, ny, nz = geometry.size
+    step_x = geometry.matrix[0]
+    x = (
+        step_x[3]
+        + step_x[2] * np.arange(nz)[:, None, None]
+        + step_x[1] * np.arange(ny)[None, :, None]
+        + step_x[0] * np.arange(nx)[None, None, :]
+    )
+    column = np.rint((x - grid.origin[0]) / grid.spacing[0]).astype(int)
+    return sides[np.clip(column, 0, len(sides) - 1)]
 
 
 def _components(mask: np.ndarray) -> np.ndarray:
-    """Labelled components without specks, holes filled."""
-    filled = ndimage.binary_fill_holes(mask)
-    labels, count = ndimage.label(filled)
+    """The mask without specks, holes filled; bool."""
+    labels, count = ndimage.label(ndimage.binary_fill_holes(mask))
     sizes = np.bincount(labels.ravel(), minlength=count + 1)[1:]
-    keep = np.flatnonzero(sizes >= SMALLEST_SHARE * sizes.max(initial=0)) + 1
-    return np.where(np.isin(labels, keep), labels, 0)
-
-
-def _settle_sides(components: np.ndarray, side: np.ndarray) -> np.ndarray:
-    """Give a component that lies nearly all on one side to that side, with its surroundings."""
-    side = side.copy()
-    for label in np.unique(components[components > 0]):
-        inside = components == label
-        left = float((side[inside] > 0).mean())
-        if min(left, 1 - left) < STRAY_SHARE:
-            around = ndimage.binary_dilation(inside, iterations=2)
-            side[around] = 1.0 if left > 0.5 else -1.0
-    return side
+    return np.isin(labels, np.flatnonzero(sizes >= SMALLEST_SHARE * sizes.max(initial=0)) + 1)

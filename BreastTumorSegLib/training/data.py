@@ -30,7 +30,7 @@ def samples(config: TrainingConfig, first: int = 0) -> Iterator[tuple[Tensor, Te
 def _sample(config: TrainingConfig, exam: SimulatedExam, random: np.random.Generator) -> tuple[Tensor, Tensor]:
     data = degrade(exam.data, random)
     if config.model.task == "breast":
-        image, label = joint_z_score(data[:1]), exam.breast
+        image, label = joint_z_score(data[:1]), exam.breast > 0
         return cut(image, label, None, config.patch or _fitting(config, label), random)
     # The pipeline hands the tumour network the breast's box, whose edges depend on the breast network.
     box = bounding_box(exam.breast > 0, int(random.integers(2, 10)))

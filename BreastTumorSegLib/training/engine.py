@@ -65,24 +65,18 @@ def _step(network: nn.Module, optimizer: torch.optim.Optimizer, image: Tensor, l
 
 
 def segmentation_loss(logits: Tensor, label: Tensor) -> Tensor:
-    """Dice of the foreground plus five times the cross-entropy over the classes.
+    """Dice plus five times the binary cross-entropy.
 
     Without foreground the Dice term is left out: it would say that one wrong voxel is as bad as a thousand, and hold
     back every prediction.
 
     Args:
-        logits: (N, 1, Z, Y, X) for a sigmoid, or (N, K, Z, Y, X) for a softmax with class 0 as background.
-        label: (N, Z, Y, X) int64 classes.
+        logits: (N, 1, Z, Y, X).
+        label: (N, Z, Y, X), 0 or 1.
     """
-    if logits.shape[1] == 1:
-        foreground = torch.sigmoid(logits)
-        entropy = functional.binary_cross_entropy_with_logits(logits[:, 0], label.float())
-    else:
-        foreground = 1 - torch.softmax(logits, 1)[:, :1]
-        entropy = functional.cross_entropy(logits, label)
-    if not label.any():
-        return CROSS_ENTROPY_WEIGHT * entropy
-    return CROSS_ENTROPY_WEIGHT * entropy + DiceLoss()(foreground, (label > 0)[:, None].float())
+    target = label[:, None].float()
+    loss = CROSS_ENTROPY_WEIGHT * functional.binary_cross_entropy_with_logits(logits, target)
+    return loss + DiceLoss()(torch.sigmoid(logits), target) if label.any() else loss
 
 
 def _running_average(averaged: Weights, current: Weights, count: Tensor | int) -> None:

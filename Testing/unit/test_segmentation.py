@@ -8,8 +8,9 @@ from torch import nn
 from BreastTumorSegLib.core.errors import InputError, OutOfMemoryError
 from BreastTumorSegLib.core.events import Events
 from BreastTumorSegLib.core.geometry import Geometry
+from BreastTumorSegLib.core.result import LEFT, RIGHT
 from BreastTumorSegLib.segmentation import inference
-from BreastTumorSegLib.segmentation.breast import _components, _settle_sides
+from BreastTumorSegLib.segmentation.breast import _components, _sides_on, side_of_columns
 from BreastTumorSegLib.segmentation.inference import choose_device, predict
 from BreastTumorSegLib.segmentation.resample import crop, isotropic_grid, resample
 from BreastTumorSegLib.segmentation.tumor import grow
@@ -52,20 +53,39 @@ def test_specks_are_no_breast_and_holes_are_filled():
     mask[2:10, 2:10, 2:10] = True
     mask[5, 5, 5] = False
     mask[0, 0, 0] = True
-    labels = _components(mask)
-    assert labels[5, 5, 5] > 0
-    assert labels[0, 0, 0] == 0
+    kept = _components(mask)
+    assert kept[5, 5, 5] and not kept[0, 0, 0]
 
 
-def test_a_single_breast_gets_one_side_and_two_joined_ones_keep_both():
-    components = np.zeros((4, 4, 20), int)
-    components[1:3, 1:3, 2:18] = 1
-    side = np.full(components.shape, 0.8)
-    side[..., 2] = -0.1  # a stray twentieth of the voxels
-    assert (_settle_sides(components, side)[components > 0] > 0).all()
-    side[..., :10] = -0.8
-    settled = _settle_sides(components, side)
-    assert (settled[..., :10] < 0).all() and (settled[..., 10:] > 0).all()
+def chest(x, middle):
+    """Mask of 30 rows in front of a convex chest wall whose front is at `middle`, and its grid; 2 mm voxels."""
+    back = 20 + ((x - middle) / 100) ** 2 * 12
+    mask = np.arange(50)[:, None] < back
+    return np.broadcast_to(mask, (4, 50, len(x))), Geometry((len(x), 50, 4), (2.0,) * 3, (float(x[0]), 0.0, 0.0))
+
+
+def test_both_breasts_are_parted_at_the_sternum():
+    x = np.arange(-150.0, 170.0, 2.0)
+    sides = side_of_columns(*chest(x, 10.0))
+    assert np.abs(x[np.flatnonzero(np.diff(sides))] - 10).max() <= 4
+    assert sides[0] == RIGHT and sides[-1] == LEFT
+
+
+@pytest.mark.parametrize(("span", "side"), [((-20.0, 140.0), LEFT), ((-150.0, 10.0), RIGHT)])
+def test_a_single_breast_gets_one_side(span, side):
+    """The origin says nothing of it: cropped exams keep any."""
+    x = np.arange(*span, 2.0)
+    mask, grid = chest(x, 0.0)
+    shifted = Geometry(grid.size, grid.spacing, (grid.origin[0] + 500.0, 0.0, 0.0))
+    assert (side_of_columns(mask, shifted) == side).all()
+
+
+def test_sides_reach_a_sagittal_grid():
+    grid = Geometry((20, 4, 4), (10.0, 10.0, 10.0), (-100.0, 0.0, 0.0))
+    sides = np.repeat(np.array([RIGHT, LEFT], np.uint8), 10)
+    geometry = Geometry((4, 4, 10), (1.0, 1.0, 20.0), (94.0, 0.0, 30.0), SAGITTAL)  # slices from left to right
+    labels = np.broadcast_to(_sides_on(geometry, sides, grid), geometry.shape)
+    assert labels[:, 0, 0].tolist() == [LEFT] * 5 + [RIGHT] * 5
 
 
 def sphere(shape, centre, radius):
