@@ -129,7 +129,7 @@ def _segment(
     from BreastTumorSegLib.io import load_exam, results_folder, write_result
 
     events.started(command="segment")
-    with results_folder(out, overwrite) as folder, cancellable(events, folder):
+    with results_folder(out, overwrite) as folder, cancellable(events, folder, isinstance(events, JsonEvents)):
         exam = load_exam(sources, times, interval, events)
         from BreastTumorSegLib.report.html import write_report
         from BreastTumorSegLib.segmentation.pipeline import segment_exam
@@ -199,7 +199,7 @@ def list_models() -> None:
 
     with _reporting(Events()):
         for name, entry in registry().items():
-            print(f"{name:<24}{entry['task']:<10}{'default' if entry.get('default') == 'yes' else ''}")
+            print(f"{name:<24}{entry.task:<10}{'default' if entry.default else ''}")
 
 
 @models_app.command("verify")

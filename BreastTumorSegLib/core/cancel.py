@@ -20,35 +20,38 @@ GRACE_S = 0.8
 
 
 @contextmanager
-def cancellable(events: Events, unfinished: Path | None = None) -> Iterator[None]:
+def cancellable(events: Events, unfinished: Path | None = None, listen: bool = False) -> Iterator[None]:
     """Within, a cancellation raises `Cancelled` in the main thread, or ends the process within a second.
 
     Python calls signal handlers only between its own steps, which one call of a numerical library can hold up for
     seconds. So a thread hears of the signal too, through the wake-up socket, and ends the process after `GRACE_S`.
+    After the block, cancellations are ignored: what follows is putting results in their place, or cleaning up.
 
     Args:
         events: Told of the cancellation.
         unfinished: A folder of half-written results, removed before the process ends.
+        listen: Take the line `cancel` from standard input, which then belongs to this job.
     """
     heard, wake = socket.socketpair()
     wake.setblocking(False)
     timer = threading.Timer(GRACE_S, _end, args=(events, unfinished))
     timer.daemon = True
-    before = signal.signal(signal.SIGTERM, _raise_cancelled)
-    old_wake = signal.set_wakeup_fd(wake.fileno(), warn_on_full_buffer=False)
+    signal.signal(signal.SIGTERM, _raise_cancelled)
+    signal.set_wakeup_fd(wake.fileno(), warn_on_full_buffer=False)
     threading.Thread(target=_hear_signal, args=(heard, timer), daemon=True).start()
-    if not os.isatty(0):
+    if listen:
         threading.Thread(target=_hear_line, daemon=True).start()
     try:
         yield
     finally:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         timer.cancel()
-        signal.set_wakeup_fd(old_wake)
-        signal.signal(signal.SIGTERM, before)
+        signal.set_wakeup_fd(-1)
         wake.close()
 
 
 def _raise_cancelled(_number: int, _frame: FrameType | None) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second signal must not disturb the cleaning up
     raise Cancelled
 
 
@@ -71,7 +74,9 @@ def _hear_line() -> None:
 
 
 def _end(events: Events, unfinished: Path | None) -> None:
-    events.failed(Cancelled())
-    if unfinished is not None:
-        shutil.rmtree(unfinished, ignore_errors=True)
-    os._exit(Cancelled.exit_code)
+    try:
+        if unfinished is not None:
+            shutil.rmtree(unfinished, ignore_errors=True)
+        events.failed(Cancelled())
+    finally:  # whoever started the job may be gone, and its pipe with it
+        os._exit(Cancelled.exit_code)

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import nn
 
 from BreastTumorSegLib.core.errors import ModelError
@@ -35,16 +34,39 @@ class ModelDescription(BaseModel):
         trained_on: One sentence.
     """
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
     task: Task
     version: str
     network: ResUNetConfig
     phases: tuple[Literal["pre", "first_post"], ...]
-    spacing_mm: float
-    threshold: float = 0.5
+    spacing_mm: float = Field(gt=0)
+    threshold: float = Field(0.5, gt=0, lt=1)
     trained_on: str = "simulated exams only"
+
+    @model_validator(mode="after")
+    def _channels_fit(self) -> ModelDescription:
+        if (self.network.in_channels, self.network.out_channels) != (len(self.phases), 1):
+            raise ValueError(f"a network for {len(self.phases)} phases and one logit is needed, not {self.network}")
+        return self
+
+
+class RegistryEntry(BaseModel):
+    """What registry.json holds of a bundle.
+
+    Attributes:
+        task: As in its description.
+        sha256: Of its weights file.
+        default: Whether it is taken for its task where no model is named.
+    """
+
+    task: Task
+    sha256: str
+    default: bool = False
+
+
+_REGISTRY = TypeAdapter(dict[str, RegistryEntry])
 
 
 @dataclass(frozen=True)
@@ -67,18 +89,17 @@ def models_folder() -> Path:
     return Path(os.environ.get("BREASTTUMORSEG_MODELS") or Path(__file__).parents[2] / "models")
 
 
-def registry(folder: Path | None = None) -> dict[str, dict[str, str]]:
-    """Bundles by name: task, sha256 of the weights, and whether it is its task's default.
+def registry(folder: Path | None = None) -> dict[str, RegistryEntry]:
+    """Bundles by name.
 
     Raises:
         ModelError: registry.json is missing or unreadable.
     """
     path = (folder or models_folder()) / "registry.json"
     try:
-        entries: dict[str, dict[str, str]] = json.loads(path.read_text("utf-8"))["models"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        return _REGISTRY.validate_json(path.read_bytes())
+    except (OSError, ValidationError) as error:
         raise ModelError(f"{path}: no readable model registry ({error}).", "Install the models again.") from error
-    return entries
 
 
 def default_model(task: Task, folder: Path | None = None) -> str:
@@ -88,25 +109,27 @@ def default_model(task: Task, folder: Path | None = None) -> str:
         ModelError: The registry names none.
     """
     for name, entry in registry(folder).items():
-        if entry["task"] == task and entry.get("default") == "yes":
+        if entry.task == task and entry.default:
             return name
     raise ModelError(f"The registry names no default model for {task!r}.", "Name one with --model.")
 
 
-def load_bundle(name: str, folder: Path | None = None) -> Bundle:
-    """Load a bundle after checking its checksum.
+def load_bundle(name: str, task: Task, folder: Path | None = None) -> Bundle:
+    """Load a bundle after checking its checksum and its task.
 
     Raises:
-        ModelError: The bundle is missing, incomplete, or its weights are not what the registry says.
+        ModelError: The bundle is missing, incomplete, for another task, or not what the registry's checksum says.
     """
     folder = folder or models_folder()
     sha256 = verify_bundle(name, folder)
     try:
-        description = ModelDescription.model_validate_json((folder / name / "model.json").read_text("utf-8"))
+        description = ModelDescription.model_validate_json((folder / name / "model.json").read_bytes())
         network = resunet(description.network)
         network.load_state_dict({key: value.float() for key, value in load_file(_weights(folder, name)).items()})
-    except (OSError, ValidationError, SafetensorError, RuntimeError) as error:
+    except (OSError, ValueError, SafetensorError, RuntimeError) as error:
         raise ModelError(f"{folder / name}: not a usable model bundle ({error}).", "Install it again.") from error
+    if description.task != task:
+        raise ModelError(f"{name!r} is a model for {description.task}, not for {task}.", "See `models list`.")
     return Bundle(description, sha256, network.eval())
 
 
@@ -124,28 +147,40 @@ def verify_bundle(name: str, folder: Path | None = None) -> str:
     if not weights.is_file():
         raise ModelError(f"{weights}: the weights are missing.", "Install the model again.")
     sha256 = hashlib.sha256(weights.read_bytes()).hexdigest()
-    if sha256 != entries[name]["sha256"]:
+    if sha256 != entries[name].sha256:
         raise ModelError(
-            f"{weights}: checksum {sha256[:12]}, but the registry says {entries[name]['sha256'][:12]}.",
+            f"{weights}: checksum {sha256[:12]}, but the registry says {entries[name].sha256[:12]}.",
             "The file was changed or damaged: install the model again.",
         )
     return sha256
 
 
 def save_bundle(network: nn.Module, description: ModelDescription, folder: Path) -> None:
-    """Write model.json and half-precision weights into `folder`/NAME, and enter the checksum in the registry."""
-    target = folder / description.name
-    target.mkdir(parents=True, exist_ok=True)
-    state = {key: value.detach().to(torch.float16).contiguous() for key, value in network.state_dict().items()}
-    save_file(state, _weights(folder, description.name))
-    (target / "model.json").write_text(description.model_dump_json(indent=2) + "\n", encoding="utf-8")
-    path = folder / "registry.json"
-    entries = registry(folder) if path.is_file() else {}
-    sha256 = hashlib.sha256(_weights(folder, description.name).read_bytes()).hexdigest()
-    others = any(entry["task"] == description.task for name, entry in entries.items() if name != description.name)
-    default = entries.get(description.name, {}).get("default", "no" if others else "yes")
-    entries[description.name] = {"task": description.task, "sha256": sha256, "default": default}
-    path.write_text(json.dumps({"models": entries}, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    """Write model.json and half-precision weights into `folder`/NAME, and enter the checksum in the registry.
+
+    All files are complete before the first one takes its place, so that a bundle that was there stays usable. The first
+    bundle of a task becomes its default.
+    """
+    name = description.name
+    (folder / name).mkdir(parents=True, exist_ok=True)
+    weights = {key: value.detach().to(torch.float16).contiguous() for key, value in network.state_dict().items()}
+    entries = registry(folder) if (folder / "registry.json").is_file() else {}
+    others = any(entry.task == description.task for other, entry in entries.items() if other != name)
+    content = save(weights)
+    entries[name] = RegistryEntry(
+        task=description.task,
+        sha256=hashlib.sha256(content).hexdigest(),
+        default=entries[name].default if name in entries else not others,
+    )
+    contents = {
+        _weights(folder, name): content,
+        folder / name / "model.json": description.model_dump_json(indent=2).encode() + b"\n",
+        folder / "registry.json": _REGISTRY.dump_json(dict(sorted(entries.items())), indent=2) + b"\n",
+    }
+    for path, data in contents.items():
+        path.with_name(path.name + ".partial").write_bytes(data)
+    for path in contents:
+        path.with_name(path.name + ".partial").replace(path)
 
 
 def _weights(folder: Path, name: str) -> Path:

@@ -12,7 +12,7 @@ class ResUNetConfig(BaseModel):
 
     Attributes:
         in_channels: Phases that go in.
-        out_channels: Logits that come out: 1 for a sigmoid, more for a softmax over classes.
+        out_channels: Logits that come out.
         channels: Features a level, from the finest.
         strides: Between levels; one fewer than `channels`. A first stride of 1 keeps features at full resolution.
         head: Features at full resolution in front of a last 1 x 1 x 1 convolution. 0 is the published form, whose last
@@ -20,7 +20,7 @@ class ResUNetConfig(BaseModel):
             without lesion, and on simulated exams it learned far slower.
     """
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     in_channels: int
     out_channels: int

@@ -109,7 +109,7 @@ def draw_body(random: np.random.Generator) -> Body:
         muscle=random.uniform(6, 18),
         skin=random.uniform(1.3, 2.8),
         density=random.uniform(-1, 1),
-        enhancement=float(np.exp(random.uniform(np.log(0.15), np.log(1.6)))),
+        enhancement=float(np.exp(random.uniform(np.log(0.15), np.log(1.3)))),
         implant=random.random() < 0.06,
         fillet=random.uniform(5, 18),
         heart=(random.uniform(-35, 5), random.uniform(62, 78), random.uniform(15, 35)),
@@ -180,16 +180,16 @@ def _paint_slab(body: Body, canvas: Canvas, random: np.random.Generator) -> tupl
         depth = _smooth_union(depth, breast.inside(z, y, x), body.fillet)
     front = y < LATERAL_CUT_MM
     muscle_depth = body.fat * (1 + 0.25 * Field(random, grid, 45.0).on(grid)).clamp(0.4, 1.8)
-    wall = _step(torso - muscle_depth, voxel)
+    wall = step(torso - muscle_depth, voxel)
 
-    canvas.paint("fat", _step(depth, voxel))
+    canvas.paint("fat", step(depth, voxel))
     gland = _paint_gland(body, canvas, random, depth, torso - muscle_depth, (z, y, x))
-    canvas.paint("skin", _step(depth, voxel) * (1 - _step(depth - body.skin, voxel)))
+    canvas.paint("skin", step(depth, voxel) * (1 - step(depth - body.skin, voxel)))
     _paint_nipples(body, canvas)
     if body.implant:
         _paint_implants(body, canvas, torso - muscle_depth, (z, y, x))
     _paint_breast_vessels(canvas, random, depth, wall)
-    canvas.paint("muscle", wall * _step(depth - body.skin, voxel))
+    canvas.paint("muscle", wall * step(depth - body.skin, voxel))
     _paint_chest(body, canvas, random, torso - muscle_depth - body.muscle, (z, y, x))
     _paint_nodes(canvas, random, depth)
 
@@ -198,7 +198,7 @@ def _paint_slab(body: Body, canvas: Canvas, random: np.random.Generator) -> tupl
     return breast_label, depth, gland * (wall <= 0.5)
 
 
-def _step(distance: Tensor, width: float) -> Tensor:
+def step(distance: Tensor, width: float) -> Tensor:
     """Share of a voxel behind a surface `distance` mm in front of its centre."""
     return (distance / width + 0.5).clamp(0, 1)
 
@@ -246,9 +246,9 @@ def _paint_gland(
     # Cooper's ligaments: thin sheets where a smooth field crosses zero, all through the fat.
     sheets = torch.maximum(torch.exp(-((lobes / 0.14) ** 2)), torch.exp(-((fine / 0.12) ** 2)))
     strands = random.uniform(0.2, 0.6) * sheets * (core > -1.8)
-    room = _step(depth - 2.5 * body.skin - 1.5, 2.0) * _step(-behind - 3.0, 3.0)
+    room = step(depth - 2.5 * body.skin - 1.5, 2.0) * step(-behind - 3.0, 3.0)
     share = (torch.maximum(solid, strands) * room).clamp(0, 1)
-    patches = torch.exp(0.7 * Field(random, grid, random.uniform(35, 70)).on(grid) + 0.25 * lobes)
+    patches = torch.exp(0.45 * Field(random, grid, random.uniform(35, 70)).on(grid) + 0.25 * lobes)
     canvas.paint("fibroglandular", share, uptake=body.enhancement * patches)
     return share
 
@@ -271,7 +271,7 @@ def _paint_nipples(body: Body, canvas: Canvas) -> None:
         z, y, x = local.coordinates
         nz, ny, nx = breast.nipple
         distance = (((z - nz) ** 2 + (x - nx) ** 2) / 5.0**2 + ((y - ny) / 7.0) ** 2).sqrt()
-        canvas.paint("nipple", _step((1 - distance) * 5.0, min(local.spacing)), where)
+        canvas.paint("nipple", step((1 - distance) * 5.0, min(local.spacing)), where)
 
 
 def _paint_implants(body: Body, canvas: Canvas, behind: Tensor, zyx: tuple[Tensor, Tensor, Tensor]) -> None:
@@ -281,7 +281,7 @@ def _paint_implants(body: Body, canvas: Canvas, behind: Tensor, zyx: tuple[Tenso
         along = -(y + 0.42 * breast.projection) / (0.62 * reach)
         dx, dz = (x - breast.centre[0]) / breast.radius[0], (z - breast.centre[1]) / breast.radius[1]
         level = 1 - (along**2 + (dx / 0.72) ** 2 + (dz / 0.72) ** 2).clamp_min(1e-6).sqrt()
-        canvas.paint("implant", _step(level * 25, 1.0) * _step(-behind - 2.0, 1.0))
+        canvas.paint("implant", step(level * 25, 1.0) * step(-behind - 2.0, 1.0))
 
 
 def _tubes(random: np.random.Generator, grid: Grid, wavelength: float) -> Tensor:
@@ -297,7 +297,7 @@ def _paint_breast_vessels(canvas: Canvas, random: np.random.Generator, depth: Te
     voxel = min(grid.spacing)
     for wavelength, radius in ((44.0, random.uniform(0.8, 1.7)), (24.0, random.uniform(0.4, 1.0))):
         distance = _tubes(random, grid, wavelength)
-        share = _step(radius * thickness - distance, max(voxel, 1.0)) * _step(depth - 3.0, 1.0) * (1 - wall)
+        share = step(radius * thickness - distance, max(voxel, 1.0)) * step(depth - 3.0, 1.0) * (1 - wall)
         canvas.paint("vessel", share)
 
 
@@ -309,35 +309,35 @@ def _paint_chest(
     grid = canvas.grid
     noise = Field(random, grid, 12.0).on(grid)
     _paint_wall(canvas, random, inner, zyx)
-    lung = _step(inner - 16.0, 2.0)
+    lung = step(inner - 16.0, 2.0)
     canvas.paint("lung", lung, uptake=(1 + 0.5 * noise).clamp_min(0.1))
-    canvas.paint("vessel", lung * _step(0.8 * (1 + noise) - _tubes(random, grid, 18.0), 1.5))
+    canvas.paint("vessel", lung * step(0.8 * (1 + noise) - _tubes(random, grid, 18.0), 1.5))
     mediastinum = _ellipsoid(zyx, (0.0, 95.0, 3.0), (400.0, 60.0, 32.0))
-    canvas.paint("fat", 0.8 * _step(mediastinum, 3.0) * lung)
+    canvas.paint("fat", 0.8 * step(mediastinum, 3.0) * lung)
     cz, cy, cx = body.heart
     heart = _ellipsoid(zyx, (cz, cy + 12, cx), (58.0, 46.0, 56.0))
-    canvas.paint("heart", _step(heart, 2.0) * lung, uptake=(0.75 + 0.25 * noise).clamp(0.2, 1.3))
+    canvas.paint("heart", step(heart, 2.0) * lung, uptake=(0.75 + 0.25 * noise).clamp(0.2, 1.3))
     dome = body.liver_top - z - ((x + 60) ** 2 + (y - 110) ** 2) / 320.0 + 5.0 * noise
-    canvas.paint("liver", _step(dome, 2.0) * lung, uptake=(1 + 0.15 * noise).clamp_min(0.3))
+    canvas.paint("liver", step(dome, 2.0) * lung, uptake=(1 + 0.15 * noise).clamp_min(0.3))
     spine = _ellipsoid(zyx, (0.0, 2 * body.half_depth - 55, 0.0), (400.0, 30.0, 30.0))
-    canvas.paint("bone", _step(spine, 2.0) * lung)
+    canvas.paint("bone", step(spine, 2.0) * lung)
     for px, py, radius in ((18.0, 2 * body.half_depth - 85, 11.0), (-24.0, 55.0, 9.0)):
         aorta = _ellipsoid(zyx, (100.0 if px < 0 else 0.0, py, px), (75.0 if px < 0 else 400.0, radius, radius))
-        canvas.paint("vessel", _step(aorta, 1.5) * lung)
+        canvas.paint("vessel", step(aorta, 1.5) * lung)
 
 
 def _paint_wall(canvas: Canvas, random: np.random.Generator, inner: Tensor, zyx: tuple[Tensor, Tensor, Tensor]) -> None:
     """Ribs, sternum, and the mammary vessels beside it."""
     z, _, x = zyx
-    layer = _step(inner, 2.0) * (1 - _step(inner - 12.0, 2.0))
+    layer = step(inner, 2.0) * (1 - step(inner - 12.0, 2.0))
     slope = 0.25 * x.abs()
     pitch = random.uniform(22, 30)
     ribs = torch.cos(2 * np.pi * (z + slope) / pitch) - 0.1
-    canvas.paint("bone", layer * _step(6.0 * ribs, 2.0))
-    canvas.paint("bone", layer * _step(17.0 - x.abs(), 2.0))
+    canvas.paint("bone", layer * step(6.0 * ribs, 2.0))
+    canvas.paint("bone", layer * step(17.0 - x.abs(), 2.0))
     for side in (-1, 1):
         distance = ((x - side * 29) ** 2 + (inner - 9) ** 2).sqrt()
-        canvas.paint("vessel", _step(random.uniform(0.8, 1.8) - distance, 1.0))
+        canvas.paint("vessel", step(random.uniform(0.8, 1.8) - distance, 1.0))
 
 
 def _ellipsoid(zyx: tuple[Tensor, Tensor, Tensor], centre: tuple[float, ...], radii: tuple[float, ...]) -> Tensor:
@@ -371,6 +371,6 @@ def _paint_node(
     zyx = local.coordinates
     body = _ellipsoid(zyx, centre, tuple(radius * shape))
     hilum = _ellipsoid(zyx, (centre[0], centre[1] + 0.4 * radius, centre[2]), tuple(0.5 * radius * shape))
-    inside = _step(depth[where] - 4.0, 1.0)
-    canvas.paint("node", _step(body, min(local.spacing)) * inside, where)
-    canvas.paint("fat", _step(hilum, min(local.spacing)) * inside, where)
+    inside = step(depth[where] - 4.0, 1.0)
+    canvas.paint("node", step(body, min(local.spacing)) * inside, where)
+    canvas.paint("fat", step(hilum, min(local.spacing)) * inside, where)

@@ -131,3 +131,11 @@ def _spline_weights(position: Tensor, size: int) -> Tensor:
     inner = 2 / 3 - distance**2 + distance**3 / 2
     outer = (2 - distance).clamp_min(0) ** 3 / 6
     return torch.where(distance < 1, inner, outer).float()
+
+
+def shifted(volume: Tensor, by: int, dim: int) -> Tensor:
+    """Each voxel's neighbour `by` = 1 or -1 along an axis; at the edge the voxel itself."""
+    size = volume.shape[dim]
+    edge = volume.narrow(dim, size - 1 if by > 0 else 0, 1)
+    rest = volume.narrow(dim, 1 if by > 0 else 0, size - 1)
+    return torch.cat([rest, edge] if by > 0 else [edge, rest], dim)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from BreastTumorSegLib.phantom.anatomy import Anatomy, _step
+from BreastTumorSegLib.phantom.anatomy import Anatomy, step
 from BreastTumorSegLib.phantom.grid import Field, Grid
 from BreastTumorSegLib.phantom.tissues import TISSUES, draw
 
@@ -93,13 +93,13 @@ def _paint_focus(
         return
     where, local = spot
     depth = _focus_depth(shape, diameter, centre, local, anatomy.gland[where], random)
-    share = _step(depth, min(local.spacing)) * (anatomy.breast[where] > 0) * _step(anatomy.depth[where] - 1.0, 1.0)
+    share = step(depth, min(local.spacing)) * (anatomy.breast[where] > 0) * step(anatomy.depth[where] - 1.0, 1.0)
     texture = (1 + 0.2 * Field(random, local, max(diameter / 5, 2.0)).on(local)).clamp(0.4, 1.6)
     if shape == "rim":
-        texture = texture * (1.25 - 0.5 * _step(depth - 0.18 * diameter, 2.0))
+        texture = texture * (1.25 - 0.5 * step(depth - 0.18 * diameter, 2.0))
     canvas.paint(tissue, share, where, uptake=texture, values=values)
     if shape == "rim" or (diameter > 30 and random.random() < 0.4):
-        core = _step(depth - random.uniform(0.2, 0.3) * diameter, max(min(local.spacing), 1.0))
+        core = step(depth - random.uniform(0.2, 0.3) * diameter, max(min(local.spacing), 1.0))
         canvas.paint("necrosis", core * (share > 0), where)
     mask[where] |= share > 0.5
 

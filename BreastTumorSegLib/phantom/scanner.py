@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from BreastTumorSegLib.phantom.anatomy import Anatomy, Body
-from BreastTumorSegLib.phantom.grid import Field, Grid
+from BreastTumorSegLib.phantom.grid import Field, Grid, shifted
+from BreastTumorSegLib.phantom.sites import Site
 from BreastTumorSegLib.phantom.tissues import TISSUES, Canvas
 from BreastTumorSegLib.phantom.tofts import Sequence, tofts_concentration
 
@@ -28,6 +29,7 @@ class Scanner:
         shading: 0 even; 1 the signal at the chest wall is about a third of that at the coil.
         noise: Standard deviation of the noise, as a share of the gland's signal.
         ghosts: Amplitude of the heart's ghosts along the phase-encoding direction.
+        phase_axis: Array axis of that direction: 2, left to right, in axial and 1, front to back, in sagittal exams.
         motion: Standard deviation of the movement between phases, voxels.
         gain: Largest relative change of the receiver's gain between pre- and post-contrast phases.
         clip: Whether a biopsy clip lies in the breast.
@@ -38,19 +40,21 @@ class Scanner:
     shading: float
     noise: float
     ghosts: float
+    phase_axis: int
     motion: float
     gain: float
     clip: bool
 
     @classmethod
-    def draw(cls, random: np.random.Generator, noise: tuple[float, float]) -> Scanner:
-        """A random scanner; `noise` is the site's range."""
+    def draw(cls, random: np.random.Generator, site: Site) -> Scanner:
+        """A random scanner of a site."""
         return cls(
             fat_signal=random.uniform(0.08, 0.35),
             suppression_failure=random.uniform(0.4, 1.0) if random.random() < 0.15 else random.uniform(0, 0.15),
             shading=random.uniform(0.2, 1.0),
-            noise=random.uniform(*noise),
+            noise=random.uniform(*site.noise),
             ghosts=random.uniform(0, 0.08),
+            phase_axis=2 if site.plane == "axial" else 1,
             motion=random.uniform(0.4, 0.9) if random.random() < 0.15 else random.uniform(0, 0.25),
             gain=random.uniform(0.02, 0.4) if random.random() < 0.3 else random.uniform(0, 0.05),
             clip=random.random() < 0.08,
@@ -153,16 +157,16 @@ def _cut_clip(anatomy: Anatomy, random: np.random.Generator) -> None:
 
 
 def _ghosts(scanner: Scanner, canvas: Canvas, image: Tensor, random: np.random.Generator) -> Tensor:
-    """Copies of the beating heart and the aorta along the patient's left-right axis, and its flicker in the chest."""
-    pulsating = image * ((canvas.label == TISSUES["heart"].label) | (canvas.label == TISSUES["vessel"].label))
-    width = image.shape[2]
+    """Copies of the beating heart along the phase-encoding axis, and its flicker in the chest."""
+    heart = canvas.label == TISSUES["heart"].label
+    width = image.shape[scanner.phase_axis]
     ghost = torch.zeros_like(image)
     for copy in (1, 2):
         shift = int(width * copy / random.uniform(3.5, 7.0))
         for sign in (-1, 1):
-            ghost += scanner.ghosts / copy * torch.roll(pulsating, sign * shift, dims=2)
-    chest = (canvas.label == TISSUES["lung"].label) | (canvas.label == TISSUES["heart"].label)
+            ghost += scanner.ghosts / copy * torch.roll(image * heart, sign * shift, dims=scanner.phase_axis)
     flicker = Field(random, canvas.grid, (4.0, 4.0, 12.0)).on(canvas.grid).abs()
+    chest = heart | (canvas.label == TISSUES["lung"].label)
     return ghost + 4 * scanner.ghosts * GLAND_LEVEL * flicker * chest
 
 
@@ -170,7 +174,7 @@ def _moved(image: Tensor, grid: Grid, motion: float, random: np.random.Generator
     """The image after a smooth movement of less than a voxel: each voxel blends with its neighbours along each axis."""
     for dim in range(3):
         amount = (random.normal(0, motion) + 0.5 * motion * Field(random, grid, 60.0).on(grid)).clamp(-1, 1)
-        following, previous = torch.roll(image, -1, dim), torch.roll(image, 1, dim)
+        following, previous = shifted(image, 1, dim), shifted(image, -1, dim)
         image = image + amount.clamp_min(0) * (following - image) + (-amount).clamp_min(0) * (previous - image)
     return image
 

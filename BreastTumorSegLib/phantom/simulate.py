@@ -77,7 +77,7 @@ def simulate_exam(
     body = draw_body(random)
     side = _imaged_side(site, body, random)
     times = draw_times(site, random)[:phases]
-    scanner = Scanner.draw(random, site.noise)
+    scanner = Scanner.draw(random, site)
     sequence = Sequence(random.uniform(*site.tr), random.uniform(*site.flip))
     plan = draw_lesion(random)
     grid = _grid(site, body, side, random, spacing, device)

@@ -16,8 +16,10 @@ from BreastTumorSegLib.phantom.grid import Grid
 class Tissue:
     """Ranges that an exam draws from, each (low, high).
 
-    T1 and Tofts ranges follow the DRO-BreastDCEMRI digital reference object where it has the tissue; fat's T1 is that
-    of 1.5 T. `m0` is relative to water.
+    Ranges start from the DRO-BreastDCEMRI digital reference object, with T1 of 1.5 T. They deviate where its values
+    would not do for training: gland goes down to no enhancement at all, malignant tissue starts at a Ktrans of 0.1
+    instead of 0.04 and benign at 0.07, so that a lesion can be seen, and blood keeps its native T1. `m0` is relative
+    to water.
     """
 
     label: int
@@ -98,7 +100,7 @@ class Canvas:
         for key in self.maps:
             target = getattr(self, key)[where]
             value: Tensor | float = float(name == "fat") if key == "fat" else drawn[key]
-            if key in ("ktrans", "vp") and isinstance(uptake, Tensor):
+            if key in ("ktrans", "vp"):
                 value = value * uptake
             target += share * (value - target)
         self.label[where][share > 0.5] = TISSUES[name].label

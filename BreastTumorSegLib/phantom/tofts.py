@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy.integrate import trapezoid
 from torch import Tensor
 
 HEMATOCRIT = 0.42
@@ -61,7 +62,7 @@ def _uptake_table(seconds: float, size: int = 512) -> np.ndarray:
     time = np.linspace(0, seconds, steps + 1)
     plasma = parker_aif(time)
     decay = np.exp(-kep[:, None] * (seconds - time)[None] / 60.0)
-    return np.trapezoid(plasma * decay, time / 60.0, axis=1).astype(np.float32)
+    return trapezoid(plasma * decay, time / 60.0, axis=1).astype(np.float32)
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ class BreastMask:
 
     Attributes:
         labels: uint8 (Z, Y, X), 0 background, 1 right, 2 left, on the exam's grid.
-        coarse: The same on `grid`.
+        coarse: Both breasts, bool, on `grid`.
         grid: The network's grid.
     """
 
@@ -47,13 +47,13 @@ def segment_breast(
     logits = predict(bundle.network, image, bundle.description.network.multiple, device, events)
     probability = torch.sigmoid(logits[0]).numpy()
     threshold = bundle.description.threshold
-    found = _components(probability > threshold)
+    found = _components(probability >= threshold)
     probability = np.where(ndimage.binary_dilation(found, iterations=2), probability, 0)
+    probability[found & (probability < threshold)] = 1  # a hole, such as an implant, is breast all the same
     sides = side_of_columns(found, grid)
-    coarse = np.where(found, sides, 0).astype(np.uint8)
-    fine = resample(probability, grid, geometry) > threshold
+    fine = resample(probability, grid, geometry) >= threshold
     labels = np.where(fine, _sides_on(geometry, sides, grid), 0).astype(np.uint8)
-    return BreastMask(labels, coarse, grid)
+    return BreastMask(labels, found, grid)
 
 
 def side_of_columns(mask: np.ndarray, grid: Geometry) -> np.ndarray:
@@ -70,9 +70,10 @@ def side_of_columns(mask: np.ndarray, grid: Geometry) -> np.ndarray:
     if len(np.unique(columns)) < 3:
         return np.full(len(x), LEFT if x.mean() > 0 else RIGHT, np.uint8)
     back = mask.shape[1] - 1 - np.argmax(mask[:, ::-1], axis=1)[mask.any(axis=1)]
-    curvature, slope, _ = np.polyfit(x[columns], back * grid.spacing[1], 2)
+    middle = x[columns].mean()
+    curvature, slope, _ = np.polyfit(x[columns] - middle, back * grid.spacing[1], 2)
     # Where the edge is straight or hollow, its lower end is the side.
-    left_of_midline = x > -slope / (2 * curvature) if curvature > 0 else np.full(len(x), slope > 0)
+    left_of_midline = x - middle > -slope / (2 * curvature) if curvature > 0 else np.full(len(x), slope > 0)
     share = (mask.sum(axis=(0, 1)) * left_of_midline).sum() / mask.sum()
     if min(share, 1 - share) < SECOND_BREAST_SHARE:
         left_of_midline[:] = share > 0.5

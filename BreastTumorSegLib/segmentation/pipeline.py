@@ -6,6 +6,7 @@ import platform
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib.metadata import version
 from typing import Any
 
@@ -60,14 +61,16 @@ def segment_exam(
         Cancelled: On request.
     """
     events = events or Events()
+    said = len(events.warnings)  # a caller may use the same events for many exams
     for problem in exam.table.problems:
         events.warning(str(problem))
     place = choose_device(device)
-    bundles = [load_bundle(default_model("breast")), load_bundle(model or default_model("tumor"))]
+    bundles = [load_bundle(default_model("breast"), "breast"), load_bundle(model or default_model("tumor"), "tumor")]
     watch = Stopwatch(events, STAGES)
     result = _segment(exam, bundles[0], bundles[1], place, events, watch)
-    manifest = _manifest(exam, bundles, place, watch.seconds, result.lesions, events.warnings)
-    return ExamResult(**{**vars(result), "warnings": tuple(events.warnings), "manifest": manifest})
+    warnings = tuple(dict.fromkeys([*map(str, exam.table.problems), *events.warnings[said:]]))
+    manifest = _manifest(exam, bundles, place, watch.seconds, result.lesions, warnings)
+    return replace(result, warnings=warnings, manifest=manifest)
 
 
 def _segment(
@@ -102,7 +105,7 @@ def _manifest(
     device: torch.device,
     seconds: dict[str, float],
     lesions: tuple[Lesion, ...],
-    warnings: list[str],
+    warnings: tuple[str, ...],
 ) -> dict[str, Any]:
     """What result.json holds; nothing of the patient."""
     packages = ("torch", "monai", "SimpleITK", "numpy", "scipy", "scikit-learn")

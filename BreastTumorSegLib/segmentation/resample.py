@@ -15,7 +15,7 @@ def isotropic_grid(geometry: Geometry, spacing: float) -> Geometry:
     ends = [(-0.5, size - 0.5) for size in geometry.size]
     corners = np.array([(*corner, 1.0) for corner in itertools.product(*ends)]) @ geometry.matrix.T
     low, high = corners[:, :3].min(0), corners[:, :3].max(0)
-    size = np.maximum(np.round((high - low) / spacing).astype(int), 1)
+    size = np.ceil((high - low) / spacing - 1e-6).astype(int)
     origin = (low + high) / 2 - (size - 1) / 2 * spacing
     return Geometry(tuple(size.tolist()), (spacing,) * 3, tuple(origin.tolist()))
 
@@ -28,7 +28,9 @@ def resample(array: np.ndarray, source: Geometry, target: Geometry) -> np.ndarra
     image = source.image(np.ascontiguousarray(array, dtype=np.float32))
     factors = [max(int(t / s + 0.25), 1) for s, t in zip(source.spacing, _spacing_along(source, target), strict=True)]
     if max(factors) > 1:
-        image = sitk.BinShrink(image, factors)
+        # Bins that stick out of the volume would be dropped, and its last planes with them.
+        missing = [-size % factor for size, factor in zip(image.GetSize(), factors, strict=True)]
+        image = sitk.BinShrink(sitk.ZeroFluxNeumannPad(image, [0, 0, 0], missing), factors)
     return sitk.GetArrayFromImage(
         sitk.Resample(
             image, list(target.size), sitk.Transform(), sitk.sitkLinear, target.origin, target.spacing, target.direction

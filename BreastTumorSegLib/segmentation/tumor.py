@@ -35,7 +35,7 @@ def tumor_probability(
         return probability
     phases = [{"pre": exam.pre, "first_post": exam.first_post}[name] for name in bundle.description.phases]
     grid = isotropic_grid(exam.geometry, bundle.description.spacing_mm)
-    inside = torch.from_numpy(resample(breast.coarse > 0, breast.grid, grid) > 0.5)
+    inside = torch.from_numpy(resample(breast.coarse, breast.grid, grid) > 0.5)
     grid = crop(grid, bounding_box(inside, round(MARGIN_MM / bundle.description.spacing_mm)))
     image = joint_z_score(torch.from_numpy(np.stack([resample(phase, exam.geometry, grid) for phase in phases])))
     logits = predict(bundle.network, image, bundle.description.network.multiple, device, events)

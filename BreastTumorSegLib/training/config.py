@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from BreastTumorSegLib.networks.bundle import ModelDescription
 
@@ -27,7 +27,7 @@ class TrainingConfig(BaseModel):
         save_every: Steps between saved bundles.
     """
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     model: ModelDescription
     sites: tuple[str, ...] = ("DUKE", "ISPY1", "ISPY2", "NACT")
@@ -39,3 +39,10 @@ class TrainingConfig(BaseModel):
     seed: int = Field(0, ge=0)
     save_every: int = Field(500, gt=0)
     out: Path
+
+    @model_validator(mode="after")
+    def _patch_fits_the_network(self) -> TrainingConfig:
+        multiple = self.model.network.multiple
+        if self.patch and any(size <= 0 or size % multiple for size in self.patch):
+            raise ValueError(f"patch {self.patch} must be multiples of {multiple}, the network's strides together")
+        return self

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from BreastTumorSegLib.networks.inputs import bounding_box, joint_z_score
+from BreastTumorSegLib.phantom.grid import shifted
 from BreastTumorSegLib.phantom.simulate import SimulatedExam, simulate_exam
 from BreastTumorSegLib.training.config import TRAINING_SEEDS, TrainingConfig
 
@@ -60,7 +61,7 @@ def degrade(data: Tensor, random: np.random.Generator) -> Tensor:
         data[1:] *= 1 + functional.interpolate(coarse, size=data.shape[1:], mode="trilinear")[0]
     if random.random() < 0.3:
         dim = int(random.integers(1, 4))
-        data = 0.5 * data + 0.25 * (data.roll(1, dim) + data.roll(-1, dim))
+        data = 0.5 * data + 0.25 * (shifted(data, 1, dim) + shifted(data, -1, dim))
     if random.random() < 0.5:
         top = data.max()
         data = (data / top) ** random.uniform(0.75, 1.3) * top

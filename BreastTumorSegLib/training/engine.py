@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import time
+from pathlib import Path
 
 import torch
 from monai.losses import DiceLoss
@@ -17,8 +17,6 @@ from BreastTumorSegLib.networks.bundle import save_bundle
 from BreastTumorSegLib.networks.resunet import resunet
 from BreastTumorSegLib.training.config import TrainingConfig
 from BreastTumorSegLib.training.data import samples
-
-log = logging.getLogger(__name__)
 
 CROSS_ENTROPY_WEIGHT = 5.0
 Weights = tuple[Tensor, ...] | list[Tensor]
@@ -47,9 +45,15 @@ def train(config: TrainingConfig, device: str = "cpu", events: Events | None = N
         recent = loss if step == 1 else 0.99 * recent + 0.01 * loss
         events.progress("train", step, config.steps)
         if step % 100 == 0:
-            log.info("step %d: loss %.3f, %.2f s a step", step, recent, (time.monotonic() - start) / step)
+            _note(config.out / f"{config.model.name}.training.csv", step, recent, (time.monotonic() - start) / step)
         if step % config.save_every == 0 or step == config.steps:
             save_bundle(average.module, config.model, config.out)
+
+
+def _note(path: Path, step: int, loss: float, seconds: float) -> None:
+    """Append a row of the run's progress: step, running mean of the loss, seconds a step so far."""
+    with path.open("a", encoding="ascii") as file:
+        file.write(f"{step},{loss:.4f},{seconds:.3f}\n")
 
 
 def _step(network: nn.Module, optimizer: torch.optim.Optimizer, image: Tensor, label: Tensor) -> float:

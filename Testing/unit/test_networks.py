@@ -1,9 +1,12 @@
 """Networks and bundles."""
 
+import hashlib
 import json
+from pathlib import Path
 
 import pytest
 import torch
+from pydantic import ValidationError
 from safetensors.torch import save_file
 
 from BreastTumorSegLib.core.errors import ModelError
@@ -55,7 +58,7 @@ def test_padding_reaches_the_multiple_with_the_minimum():
 def test_a_saved_bundle_gives_the_same_answer(tmp_path):
     network = resunet(SMALL).half().float().eval()
     save_bundle(network, description(), tmp_path)
-    bundle = load_bundle("tiny", tmp_path)
+    bundle = load_bundle("tiny", "tumor", tmp_path)
     image = torch.randn(1, 2, 8, 8, 8)
     assert torch.equal(bundle.network(image), network(image))
     assert default_model("tumor", tmp_path) == "tiny"
@@ -64,7 +67,7 @@ def test_a_saved_bundle_gives_the_same_answer(tmp_path):
 def test_the_first_bundle_of_a_task_stays_its_default(tmp_path):
     for name in ("first", "second", "first"):
         save_bundle(resunet(SMALL), description(name=name), tmp_path)
-    assert {name: entry["default"] for name, entry in registry(tmp_path).items()} == {"first": "yes", "second": "no"}
+    assert {name: entry.default for name, entry in registry(tmp_path).items()} == {"first": True, "second": False}
 
 
 def spoil_weights(folder):
@@ -96,7 +99,7 @@ def test_a_damaged_bundle_is_a_model_error(tmp_path, damage, words):
     save_bundle(resunet(SMALL), description(), tmp_path)
     damage(tmp_path)
     with pytest.raises(ModelError, match=words) as caught:
-        load_bundle("tiny", tmp_path)
+        load_bundle("tiny", "tumor", tmp_path)
     assert caught.value.exit_code == 3
 
 
@@ -104,26 +107,53 @@ def test_weights_of_another_network_are_refused(tmp_path):
     save_bundle(resunet(SMALL), description(), tmp_path)
     path = tmp_path / "tiny" / "weights.safetensors"
     save_file({"other": torch.zeros(1)}, path)
-    import hashlib
-
     entries = json.loads((tmp_path / "registry.json").read_text())
-    entries["models"]["tiny"]["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
+    entries["tiny"]["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
     (tmp_path / "registry.json").write_text(json.dumps(entries))
     with pytest.raises(ModelError, match="not a usable model bundle"):
-        load_bundle("tiny", tmp_path)
+        load_bundle("tiny", "tumor", tmp_path)
+
+
+def test_a_model_for_another_task_is_refused(tmp_path):
+    save_bundle(resunet(SMALL), description(), tmp_path)
+    with pytest.raises(ModelError, match="for tumor, not for breast"):
+        load_bundle("tiny", "breast", tmp_path)
+
+
+@pytest.mark.parametrize(
+    "change", [{"phases": ("pre",)}, {"spacing_mm": 0.0}, {"threshold": 1.5}, {"task": "liver"}, {"colour": "red"}]
+)
+def test_a_description_that_does_not_fit_its_network_is_refused(change):
+    with pytest.raises(ValidationError):
+        ModelDescription.model_validate({**description().model_dump(), **change})
+
+
+def test_saving_that_is_cut_short_leaves_the_old_bundle_usable(tmp_path, monkeypatch):
+    save_bundle(resunet(SMALL), description(), tmp_path)
+    write = Path.write_bytes
+
+    def full(path, data):
+        if "registry" in path.name:
+            raise OSError("disk full")
+        return write(path, data)
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match="disk full"):
+        save_bundle(resunet(SMALL), description(), tmp_path)
+    assert load_bundle("tiny", "tumor", tmp_path)
 
 
 def test_an_unknown_model_lists_the_known_ones(tmp_path):
     save_bundle(resunet(SMALL), description(), tmp_path)
     with pytest.raises(ModelError, match="tiny"):
-        load_bundle("huge", tmp_path)
+        load_bundle("huge", "tumor", tmp_path)
 
 
 def test_shipped_bundles_are_whole_small_and_described():
     entries = registry()
-    assert {entry["task"] for entry in entries.values()} == {"breast", "tumor"}
+    assert {entry.task for entry in entries.values()} == {"breast", "tumor"}
     total = sum(path.stat().st_size for path in models_folder().rglob("*") if path.is_file())
     assert total < 24e6
-    for name in entries:
-        assert load_bundle(name).description.name == name
+    for name, entry in entries.items():
+        assert load_bundle(name, entry.task).description.name == name
         assert (models_folder() / name / "CARD.md").is_file()

@@ -41,6 +41,16 @@ def test_a_ramp_along_the_patient_survives_the_way_to_the_network_and_back(direc
     assert np.abs(back[inner] - ramp[inner]).max() < 1.5  # half a voxel of the averaging
 
 
+@pytest.mark.parametrize("size", [(41, 37, 7), (3, 40, 40), (50, 50, 1)])
+def test_no_plane_is_lost_on_the_way_there_and_back(size):
+    geometry = Geometry(size, (0.7, 0.8, 0.9))
+    ones = np.ones(geometry.shape, np.float32)
+    grid = isotropic_grid(geometry, 2.0)
+    there = resample(ones, geometry, grid)
+    assert there.min() == pytest.approx(1.0)
+    assert resample(there, grid, geometry).min() == pytest.approx(1.0)
+
+
 def test_crop_keeps_voxels_where_they_are():
     geometry = Geometry((10, 10, 10), (1.0, 2.0, 3.0), (5.0, 6.0, 7.0), SAGITTAL)
     part = crop(geometry, (slice(2, 5), slice(3, 9), slice(1, 4)))
@@ -69,6 +79,16 @@ def test_both_breasts_are_parted_at_the_sternum():
     sides = side_of_columns(*chest(x, 10.0))
     assert np.abs(x[np.flatnonzero(np.diff(sides))] - 10).max() <= 4
     assert sides[0] == RIGHT and sides[-1] == LEFT
+
+
+@pytest.mark.parametrize("offset", [-500.0, 0.0, 500.0])
+@pytest.mark.parametrize(("slope", "side"), [(0.1, LEFT), (-0.1, RIGHT)])
+def test_a_straight_chest_wall_falls_off_to_the_side(offset, slope, side):
+    x = np.arange(0.0, 100.0, 2.0)
+    back = 20 + slope * (x - 50) - 0.001 * (x - 50) ** 2  # even a little hollow
+    mask = np.broadcast_to(np.arange(50)[:, None] < back, (4, 50, len(x)))
+    grid = Geometry((len(x), 50, 4), (2.0,) * 3, (offset, 0.0, 0.0))
+    assert (side_of_columns(mask, grid) == side).all()
 
 
 @pytest.mark.parametrize(("span", "side"), [((-20.0, 140.0), LEFT), ((-150.0, 10.0), RIGHT)])
@@ -104,10 +124,12 @@ def test_a_lesion_grows_from_its_middle_to_its_edge():
 
 
 def test_a_necrotic_centre_belongs_to_the_lesion():
+    """The network may mark the rim alone."""
     shape, geometry = (40, 40, 40), Geometry((40, 40, 40), (1.0, 1.0, 1.0))
     lesion, core = sphere(shape, (20, 20, 20), 9), sphere(shape, (20, 20, 20), 4)
-    subtraction = np.where(lesion & ~core, 100.0, 0.0).astype(np.float32)
-    mask = grow(np.where(lesion, 0.9, 0.0), subtraction, np.ones(shape, bool), geometry, 0.5)
+    rim = lesion & ~core
+    subtraction = np.where(rim, 100.0, 0.0).astype(np.float32)
+    mask = grow(np.where(rim, 0.9, 0.0), subtraction, np.ones(shape, bool), geometry, 0.5)
     assert mask[20, 20, 20]
 
 

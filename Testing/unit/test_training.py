@@ -69,7 +69,7 @@ def test_loss_without_lesion_grows_with_the_number_of_wrong_voxels():
 
 def test_training_writes_a_bundle_that_loads(tmp_path):
     train(config(tmp_path))
-    assert load_bundle("tiny", tmp_path).description.trained_on == "a test"
+    assert load_bundle("tiny", "tumor", tmp_path).description.trained_on == "a test"
     saved = TrainingConfig.model_validate_json((tmp_path / "tiny.training.json").read_text())
     assert saved == config(tmp_path)
 
@@ -77,7 +77,7 @@ def test_training_writes_a_bundle_that_loads(tmp_path):
 def test_the_same_seed_gives_the_same_weights(tmp_path):
     for name in ("a", "b"):
         train(config(tmp_path / name))
-    weights = [load_bundle("tiny", tmp_path / name).network.state_dict() for name in ("a", "b")]
+    weights = [load_bundle("tiny", "tumor", tmp_path / name).network.state_dict() for name in ("a", "b")]
     assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
 
 
@@ -88,7 +88,9 @@ def test_training_can_be_cancelled(tmp_path):
         train(config(tmp_path), events=events)
 
 
-@pytest.mark.parametrize("change", [{"steps": 0}, {"learning_rate": -1.0}, {"save_every": 0}])
+@pytest.mark.parametrize(
+    "change", [{"steps": 0}, {"learning_rate": -1.0}, {"save_every": 0}, {"patch": (7, 8, 8)}, {"learningrate": 0.1}]
+)
 def test_a_senseless_config_is_refused(tmp_path, change):
     with pytest.raises(ValidationError):
         config(tmp_path, **change)
