@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from BreastTumorSegLib.core.cancel import cancellable
-from BreastTumorSegLib.core.errors import BreastTumorSegError, Cancelled, InputError
+from BreastTumorSegLib.core.errors import BreastTumorSegError, Cancelled, InputError, OutputError, typed_errors
 from BreastTumorSegLib.core.events import Events, JsonEvents
 
 app = typer.Typer(
@@ -129,6 +130,7 @@ def _segment(
     from BreastTumorSegLib.io import load_exam, results_folder, write_result
 
     events.started(command="segment")
+    _refuse_over_input(sources, out)
     with results_folder(out, overwrite) as folder, cancellable(events, folder, isinstance(events, JsonEvents)):
         exam = load_exam(sources, times, interval, events)
         from BreastTumorSegLib.report.html import write_report
@@ -138,6 +140,12 @@ def _segment(
         write_result(result, folder, events)
         write_report(result, folder / "report.html", events)
     return out / "report.html"
+
+
+def _refuse_over_input(sources: list[Path], out: Path) -> None:
+    """Overwriting would move the input away, and leave results where it was."""
+    if any(source.resolve().is_relative_to(out.resolve()) for source in sources):
+        raise OutputError(f"{out} is the input or holds it.", "Choose another folder for the results.")
 
 
 @app.command()
@@ -150,10 +158,11 @@ def simulate(
 ) -> None:
     """Write simulated exams in MAMA-MIA's layout, with every ground truth."""
     from BreastTumorSegLib.phantom.simulate import simulate_cohort
+    from BreastTumorSegLib.segmentation.inference import choose_device
 
     events = TextEvents()
     with _reporting(events), cancellable(events):
-        for name in simulate_cohort(out, site, cases, seed, device, events):
+        for name in simulate_cohort(out, site, cases, seed, str(choose_device(device)), events):
             print(out / "images" / name)
 
 
@@ -180,16 +189,18 @@ def train(
     """Train a network on simulated exams."""
     from pydantic import ValidationError
 
+    from BreastTumorSegLib.segmentation.inference import choose_device
     from BreastTumorSegLib.training.config import TrainingConfig
     from BreastTumorSegLib.training.engine import train as run
 
     events = TextEvents()
     with _reporting(events), cancellable(events):
         try:
-            settings = TrainingConfig.model_validate_json(config.read_text(encoding="utf-8"))
-        except (OSError, ValidationError) as error:
-            raise InputError(f"{config}: {error}", "Correct the file.") from error
-        run(settings, device, events)
+            settings = TrainingConfig.model_validate_json(config.read_bytes())
+        except ValidationError as error:
+            found = [f"{'.'.join(map(str, wrong['loc']))} {wrong['msg']}".strip() for wrong in error.errors()]
+            raise InputError(f"{config}: {'; '.join(found)}.", "Correct the file.") from error
+        run(settings, str(choose_device(device)), events)
 
 
 @models_app.command("list")
@@ -216,7 +227,8 @@ def verify_models() -> None:
 def _reporting(events: Events) -> Iterator[None]:
     """Turn typed errors into an event, a message and their exit code."""
     try:
-        yield
+        with typed_errors():
+            yield
     except (BreastTumorSegError, KeyboardInterrupt) as error:
         known = error if isinstance(error, BreastTumorSegError) else Cancelled()
         events.failed(known)
@@ -231,7 +243,7 @@ def _numbers(text: str | None) -> list[float] | None:
     try:
         return [float(part) for part in text.split(",")]
     except ValueError as error:
-        raise typer.BadParameter(f"--times {text!r} is no list of numbers such as 0,120,240.") from error
+        raise InputError(f"--times {text!r} is no list of numbers.", "Give numbers such as 0,120,240.") from error
 
 
 def _table_as_json(table: Any) -> dict[str, Any]:
@@ -256,4 +268,18 @@ def _print_table(table: Any) -> None:
 
 def main() -> None:
     """Run the command line."""
+    _repair_streams()
     app()
+
+
+def _repair_streams() -> None:
+    """The number of a closed standard stream would go to the next file that is opened, and with it what is printed.
+
+    A name that the terminal's encoding lacks must not end the job.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115 - until the process ends
+        elif mode == "w":
+            stream.reconfigure(errors="backslashreplace")

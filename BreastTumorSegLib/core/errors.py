@@ -1,5 +1,10 @@
 """Typed errors. Each has a message that names the file and the value, a remedy, and an exit code."""
 
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class BreastTumorSegError(Exception):
     """Base of all errors that a user can meet.
@@ -51,3 +56,24 @@ class Cancelled(BreastTumorSegError):
 
     def __init__(self) -> None:
         super().__init__("Cancelled.", "Nothing was written.")
+
+
+@contextmanager
+def typed_errors() -> Iterator[None]:
+    """Give what the operating system says (not readable, vanished, a disk that fails) and a lack of memory their type.
+
+    A broken pipe is left as it is: nobody is there to be told.
+    """
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        where = str(error.filename or "A file").encode(errors="replace").decode()
+        raise InputError(
+            f"{where} can't be used: {error.strerror or error}.", "Check that it is there, and that you may use it."
+        ) from error
+    except MemoryError as error:
+        raise OutOfMemoryError(
+            "The memory is too small for this exam.", "Close other programs, or use a computer with more memory."
+        ) from error

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from BreastTumorSegLib.core.errors import InputError
+from BreastTumorSegLib.core.errors import InputError, typed_errors
 from BreastTumorSegLib.core.events import Events
 from BreastTumorSegLib.core.exam import Exam, Phase, PhaseTable, Problem
 from BreastTumorSegLib.io import dicom, files
@@ -54,20 +54,28 @@ def load_exam(
     events = events or Events()
     table, volumes = _survey(inputs, times, interval, events)
     _refuse_fatal(table)
+    with typed_errors():
+        return Exam(table, _voxels(volumes, events))
+
+
+def _voxels(volumes: Sequence[Volume], events: Events) -> np.ndarray:
     data = np.empty((len(volumes), *volumes[0].geometry.shape), np.float32)
     for done, volume in enumerate(volumes):
         events.progress("load", done, len(volumes))
-        data[done] = volume.read()
+        # Values too large for float32 become infinite, which the check tells.
+        with np.errstate(over="ignore"):
+            data[done] = volume.read()
         _check_voxels(data[done], volume)
     events.progress("load", len(volumes), len(volumes))
-    return Exam(table, data)
+    return data
 
 
 def _survey(
     inputs: Sequence[Path], user_times: Sequence[float] | None, interval: float, events: Events
 ) -> tuple[PhaseTable, list[Volume]]:
     """The phase table, and its volumes in the same order."""
-    found = _find(inputs, events)
+    with typed_errors():
+        found = _find(inputs, events)
     if not found.volumes:
         return PhaseTable((), found.problems), []
     names = [volume.name for volume in found.volumes]
@@ -91,6 +99,7 @@ def _find(inputs: Sequence[Path], events: Events) -> Found:
     """Volume files where there are any, else everything below the folders as DICOM."""
     paths = [Path(path) for path in inputs]
     for path in paths:
+        files.check_name(path)
         if not path.exists():
             raise InputError(f"{path} does not exist.", "Check the path.")
     listed = [file for path in paths for file in (_volume_files(path) if path.is_dir() else [path])]
@@ -100,7 +109,15 @@ def _find(inputs: Sequence[Path], events: Events) -> Found:
     if len(chosen) < len(listed):
         other = next(file for file in listed if file not in chosen)
         raise InputError(f"{other} is no NIfTI, NRRD or MHA file.", "Give volumes alone, or a DICOM folder alone.")
+    _refuse_repeated(chosen)
     return files.find_volumes(chosen)
+
+
+def _refuse_repeated(chosen: Sequence[Path]) -> None:
+    places = [file.resolve() for file in chosen]
+    repeated = next((file for file, place in zip(chosen, places, strict=True) if places.count(place) > 1), None)
+    if repeated:
+        raise InputError(f"{repeated} is there twice, by name or by a link.", "Give the file of each phase once.")
 
 
 def _volume_files(folder: Path) -> list[Path]:

@@ -15,10 +15,12 @@ import SimpleITK as sitk
 
 from BreastTumorSegLib.core.errors import InputError, OutputError
 from BreastTumorSegLib.core.exam import Problem, TimeSource
-from BreastTumorSegLib.core.geometry import Geometry
+from BreastTumorSegLib.core.geometry import TOLERANCE_COSINE, Geometry
 from BreastTumorSegLib.io import mama_mia, nifti, nrrd
 from BreastTumorSegLib.io.volume import Found, Volume
 
+# No volume of a breast has voxels outside of these; such numbers come from damaged headers and other units.
+SPACING_MM = (0.01, 100.0)
 SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
 
 
@@ -132,8 +134,11 @@ def _open(path: Path) -> sitk.ImageFileReader:
     """A reader that has read the header."""
     if not path.exists():
         raise InputError(f"{path} does not exist.", "Check the path.")
+    check_name(path)
     if nifti.is_nifti(path):
         nifti.check_header(path)
+    elif path.suffix.lower() in (".mha", ".mhd"):
+        _check_meta_image(path)
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     try:
@@ -141,7 +146,40 @@ def _open(path: Path) -> sitk.ImageFileReader:
             reader.ReadImageInformation()
     except RuntimeError as error:
         raise _unreadable(path, error) from error
+    _check_voxel_type(reader, path)
     return reader
+
+
+def check_name(path: Path) -> None:
+    """Refuse a name that is no Unicode text: ITK ends the process when it is given one.
+
+    Raises:
+        InputError: It is such a name.
+    """
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        shown = str(path).encode(errors="replace").decode()
+        raise InputError(f"{shown}: the name is not valid Unicode.", "Rename the file or folder.") from error
+
+
+def _check_meta_image(path: Path) -> None:
+    """Refuse a count of dimensions that crashes ITK, and the process with it."""
+    with path.open("rb") as stream:
+        found = re.search(rb"^NDims *= *(\S*)", stream.read(4096), re.MULTILINE)
+    if found and found[1] not in (b"1", b"2", b"3", b"4", b"5"):
+        raise InputError(f"{path} is damaged: its header has no usable NDims.", "Copy or export the file again.")
+
+
+def _check_voxel_type(reader: sitk.ImageFileReader, path: Path) -> None:
+    """Refuse complex numbers, and components that are no phases: only NRRD tells a list from colours or vectors."""
+    remedy = "Export phases of real numbers, such as int16."
+    if reader.GetPixelID() in (sitk.sitkComplexFloat32, sitk.sitkComplexFloat64):
+        raise InputError(f"{path} has voxels of complex numbers.", remedy)
+    kind = "NRRD_kinds[pixel]"
+    listed = kind in reader.GetMetaDataKeys() and reader.GetMetaData(kind) == "list"
+    if reader.GetNumberOfComponents() > 1 and not listed:
+        raise InputError(f"{path} has colours or vectors as voxels.", remedy)
 
 
 def _read_all(path: Path) -> np.ndarray:
@@ -172,19 +210,27 @@ def _geometry(reader: sitk.ImageFileReader, path: Path) -> Geometry:
     if dimension > 4:
         raise InputError(f"{path} has {dimension} dimensions.", "Give 3D volumes, or one 4D volume.")
     spacing = reader.GetSpacing()[:3]
-    if not all(math.isfinite(value) and value > 0 for value in spacing):
+    if not all(SPACING_MM[0] <= value <= SPACING_MM[1] for value in spacing):
         raise InputError(
             f"{path}: the spacing is {' x '.join(f'{value:g}' for value in spacing)} mm.",
             "Export the volume again, or correct the spacing in its header.",
         )
     direction = np.reshape(reader.GetDirection(), (dimension, dimension))[:3, :3]
+    if not np.allclose(direction @ direction.T, np.eye(3), atol=TOLERANCE_COSINE):
+        raise _not_orthogonal(path)
+    if not np.isfinite(reader.GetOrigin()).all():
+        raise InputError(f"{path}: its origin is no finite number.", "Export the volume again.")
     return Geometry(size[:3], spacing, reader.GetOrigin()[:3], tuple(direction.ravel().tolist()))
 
 
 def _unreadable(path: Path, error: RuntimeError) -> InputError:
     if "orthonormal" in str(error):
-        return InputError(f"{path}: its axes are not at right angles.", "Resample it to a grid with orthogonal axes.")
+        return _not_orthogonal(path)
     return InputError(f"{path} can't be read; it is damaged or no volume.", "Copy or export the file again.")
+
+
+def _not_orthogonal(path: Path) -> InputError:
+    return InputError(f"{path}: its axes are not at right angles.", "Resample it to a grid with orthogonal axes.")
 
 
 @contextmanager

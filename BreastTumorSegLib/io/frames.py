@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import struct
 import warnings
 from collections import ChainMap
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,7 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pydicom
+from pydicom.errors import BytesLengthException
 
 from BreastTumorSegLib.core.errors import InputError
 from BreastTumorSegLib.core.exam import TimeSource
@@ -31,7 +34,11 @@ _TAGS = [
 ]
 # fmt: on
 # What reading or converting a damaged header raises in pydicom.
-DAMAGE = (AttributeError, EOFError, KeyError, NotImplementedError, OSError, RuntimeError, TypeError, ValueError)
+DAMAGE = (
+    *(AttributeError, EOFError, KeyError, NotImplementedError, OSError, RuntimeError, TypeError, ValueError),
+    *(struct.error, BytesLengthException),
+)
+RIGHT_ANGLE = 0.01
 
 
 @dataclass(frozen=True)
@@ -180,7 +187,7 @@ def _frame(values: Mapping[str, Any], source: DicomObject, index: int | None) ->
     """One slice from its values; None where it has no place in space."""
     position, orientation = _numbers(values, "ImagePositionPatient"), _numbers(values, "ImageOrientationPatient")
     spacing = _numbers(values, "PixelSpacing")
-    if len(position) != 3 or len(orientation) != 6 or len(spacing) != 2:
+    if len(position) != 3 or not _are_axes(orientation) or len(spacing) != 2:
         return None
     image_type = values.get("FrameType") or values.get("ImageType") or ()
     slope = values.get("RescaleSlope")
@@ -201,6 +208,14 @@ def _frame(values: Mapping[str, Any], source: DicomObject, index: int | None) ->
         slope=1.0 if slope is None else float(slope),
         intercept=float(values.get("RescaleIntercept") or 0.0),
     )
+
+
+def _are_axes(orientation: list[float]) -> bool:
+    """True for two unit vectors at a right angle."""
+    if len(orientation) != 6:
+        return False
+    axes = np.reshape(orientation, (2, 3))
+    return np.allclose(axes @ axes.T, np.eye(2), atol=RIGHT_ANGLE)
 
 
 def _protocol(values: Mapping[str, Any]) -> tuple[float | None, ...]:

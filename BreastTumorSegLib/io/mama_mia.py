@@ -46,7 +46,7 @@ def _times(file: Path) -> tuple[float, ...] | None:
         # The data set's own tables keep the list as text.
         listed = json.loads(listed) if isinstance(listed, str) else listed
         return tuple(float(time) for time in listed) if listed else None
-    except (OSError, ValueError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(
             f"{file}: imaging_data.acquisition_times can't be read.", "Correct the file or take it away."
         ) from error

@@ -37,10 +37,11 @@ def is_nifti(path: Path) -> bool:
 
 
 def check_header(path: Path) -> None:
-    """Check that a NIfTI file has a header and usable spacing.
+    """Check that a NIfTI file has a header, sizes, usable spacing and a place in space.
 
     Raises:
-        InputError: It is no NIfTI-1 file, its voxels are no real numbers, or a spacing is zero, negative or no number.
+        InputError: It is no NIfTI-1 file, its voxels are no real numbers, a spacing is zero, negative or no number, or
+            the header is damaged.
     """
     try:
         with _open(path) as stream:
@@ -80,6 +81,10 @@ def _header(raw: bytes, path: Path) -> _Header:
     (code,) = struct.unpack_from(order + "h", raw, 70)
     spacing = struct.unpack_from(order + "3f", raw, 80)
     offset, slope, intercept = struct.unpack_from(order + "3f", raw, 108)
+    if not 1 <= count <= 7 or min(sizes[:count]) < 1:
+        raise _damaged(path, f"its header has the sizes {sizes} in {count} dimensions")
+    if not (math.isfinite(offset) and offset >= 0) or not _has_place(raw, order):
+        raise _damaged(path, "its header has numbers that are none")
     if code not in _TYPES:
         raise InputError(f"{path}: voxels of NIfTI type {code} can't be used.", "Export real numbers, such as int16.")
     for axis, value in list(zip("xyz", spacing, strict=True))[:count]:
@@ -88,7 +93,17 @@ def _header(raw: bytes, path: Path) -> _Header:
                 f"{path}: the spacing along {axis} is {value:g} mm.",
                 "Export the volume again, or correct pixdim in its header.",
             )
-    return _Header(tuple(sizes[:count]), np.dtype(order + _TYPES[code]), int(offset), slope, intercept)
+    # As ITK does, voxels never start inside the header, whatever it says.
+    start = max(int(offset), HEADER_BYTES)
+    return _Header(tuple(sizes[:count]), np.dtype(order + _TYPES[code]), start, slope, intercept)
+
+
+def _has_place(raw: bytes, order: str) -> bool:
+    """True where the position and orientation that the header says to use are finite."""
+    quaternion, affine = struct.unpack_from(order + "2h", raw, 252)
+    used = [*struct.unpack_from(order + "6f", raw, 256)] * (quaternion > 0)
+    used += [*struct.unpack_from(order + "12f", raw, 280)] * (affine > 0)
+    return all(map(math.isfinite, used))
 
 
 def _open(path: Path) -> BinaryIO:

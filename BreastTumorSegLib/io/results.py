@@ -11,9 +11,9 @@ from datetime import datetime
 from pathlib import Path
 
 from BreastTumorSegLib.core.errors import OutputError
+from BreastTumorSegLib.io.files import check_name
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENOTEMPTY, errno.ENAMETOOLONG}
 
 
 @contextmanager
@@ -26,24 +26,36 @@ def results_folder(out: Path, overwrite: bool) -> Iterator[Path]:
     Raises:
         OutputError: `out` is there and not empty, its parent is not writable, or the disk is full.
     """
-    out = Path(out).absolute()
-    if not overwrite:
-        _refuse_existing(out)
+    with _typed_errors(out):
+        # A link stays a link; what it points to is made or replaced.
+        out = Path(out).resolve()
+        check_name(out)
+        _refuse_immovable(out)
+        if not overwrite:
+            _refuse_existing(out)
     staging = out.with_name(f".{out.name}.partial-{os.getpid()}")
     try:
-        with _typed_errors(out, _FULL | _REFUSED):
+        with _typed_errors(out):
             staging.mkdir(parents=True)
         # Other errors of the block are the caller's own, such as an input that may not be read.
         with _typed_errors(out, _FULL):
             yield staging
-        with _typed_errors(out, _FULL | _REFUSED):
+        with _typed_errors(out):
             _put_in_place(staging, out, overwrite)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
 
 
+def _refuse_immovable(out: Path) -> None:
+    """The root of a disk, a folder that a container shares, a device or a pipe must not be renamed, not even to keep."""
+    if out.is_mount():
+        raise OutputError(f"{out} is a whole disk or share.", "Name a new folder inside it.")
+    if out.exists() and not (out.is_dir() or out.is_file()):
+        raise OutputError(f"{out} is no folder.", "Name a new folder for the results.")
+
+
 def _refuse_existing(out: Path) -> None:
-    if out.is_file() or (out.is_dir() and any(out.iterdir())):
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise OutputError(f"{out} is already there.", "Choose another folder, or overwrite (--overwrite).")
 
 
@@ -71,11 +83,12 @@ def _kept_name(out: Path) -> Path:
 
 
 @contextmanager
-def _typed_errors(out: Path, codes: set[int]) -> Iterator[None]:
+def _typed_errors(out: Path, codes: set[int] | None = None) -> Iterator[None]:
+    """Type the errors of these codes, or of any."""
     try:
         yield
     except OSError as error:
-        if error.errno not in codes:
+        if codes is not None and error.errno not in codes:
             raise
         if error.errno in _FULL:
             raise OutputError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from BreastTumorSegLib.core.errors import InputError
+from BreastTumorSegLib.core.errors import InputError, OutputError
 from BreastTumorSegLib.core.events import Events
 from BreastTumorSegLib.core.geometry import Geometry
 from BreastTumorSegLib.io import write_volume
@@ -145,7 +146,37 @@ class _Storage:
 
 
 def write_case(exam: SimulatedExam, out: Path, case: str) -> None:
-    """Write an exam in MAMA-MIA's layout below `out`, and every ground truth in `out/ground_truth/CASE`."""
+    """Write an exam in MAMA-MIA's layout below `out`, and every ground truth in `out/ground_truth/CASE`.
+
+    Raises:
+        OutputError: The case is already there, or can't be written.
+    """
+    _refuse_existing(out, case)
+    out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{case}.partial-", dir=out) as staging:
+        _write_files(exam, Path(staging), case)
+        for part in _parts(case):
+            (out / part).parent.mkdir(parents=True, exist_ok=True)
+            (Path(staging) / part).rename(out / part)
+
+
+def _parts(case: str) -> tuple[Path, ...]:
+    """Files and folders of a case; its images come last, so that a case with images is whole."""
+    return (
+        Path("patient_info_files") / f"{case.lower()}.json",
+        Path("ground_truth") / case,
+        Path("segmentations") / "expert" / f"{case}.nii.gz",
+        Path("images") / case,
+    )
+
+
+def _refuse_existing(out: Path, case: str) -> None:
+    there = next((out / part for part in _parts(case) if (out / part).exists()), None)
+    if there:
+        raise OutputError(f"{there} is already there.", "Choose another folder or seed.")
+
+
+def _write_files(exam: SimulatedExam, out: Path, case: str) -> None:
     for index, phase in enumerate(exam.data):
         _write(phase.round().to(torch.int16), exam.geometry, out / "images" / case / f"{case}_{index:04d}.nii.gz")
     _write(exam.tumor.to(torch.uint8), exam.geometry, out / "segmentations" / "expert" / f"{case}.nii.gz")
@@ -189,15 +220,16 @@ def simulate_cohort(
 
     Raises:
         InputError: There is no such site, or `cases` is not positive.
+        OutputError: One of the cases is already there, or can't be written; earlier ones stay.
     """
     if cases < 1:
         raise InputError(f"{cases} cases were asked for.", "Ask for at least one.")
     events = events or Events()
-    names = []
-    for index in range(cases):
+    names = [f"{site}_S{seed + index:06d}" for index in range(cases)]
+    for name in names:
+        _refuse_existing(out, name)
+    for index, name in enumerate(names):
         events.progress("simulate", index, cases)
-        name = f"{site}_S{seed + index:06d}"
         write_case(simulate_exam(site, seed + index, device=device), out, name)
-        names.append(name)
     events.progress("simulate", cases, cases)
     return names

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import SimpleITK as sitk
 import torch
 from scipy import ndimage
 
@@ -43,9 +44,10 @@ def segment_breast(
 ) -> BreastMask:
     """Whole-breast mask of a pre-contrast phase (Z, Y, X), over its whole field of view."""
     grid = isotropic_grid(geometry, bundle.description.spacing_mm)
-    image = joint_z_score(torch.from_numpy(resample(pre, geometry, grid))[None])
-    logits = predict(bundle.network, image, bundle.description.network.multiple, device, events)
-    probability = torch.sigmoid(logits[0]).numpy()
+    image = resample(pre, geometry, grid)
+    inputs = joint_z_score(torch.from_numpy(image)[None])
+    logits = predict(bundle.network, inputs, bundle.description.network.multiple, device, events)
+    probability = np.where(body(image), torch.sigmoid(logits[0]).numpy(), 0)
     threshold = bundle.description.threshold
     found = _components(probability >= threshold)
     probability = np.where(ndimage.binary_dilation(found, iterations=2), probability, 0)
@@ -54,6 +56,21 @@ def segment_breast(
     fine = resample(probability, grid, geometry) >= threshold
     labels = np.where(fine, _sides_on(geometry, sides, grid), 0).astype(np.uint8)
     return BreastMask(labels, found, grid)
+
+
+def body(image: np.ndarray) -> np.ndarray:
+    """Where the patient is, and a voxel of air around: bool (Z, Y, X). Real air is noisier than simulated air.
+
+    Otsu's threshold of the logarithm, without the zeros of masked images; specks removed, and dark implants filled.
+    """
+    signal = np.log1p(image)
+    otsu = sitk.OtsuThresholdImageFilter()
+    otsu.SetInsideValue(0)
+    mask = sitk.GetImageFromArray((image > 0).astype(np.uint8))
+    otsu.SetMaskValue(1)
+    otsu.Execute(sitk.GetImageFromArray(signal), mask)
+    bright = ndimage.binary_opening(signal > otsu.GetThreshold())
+    return ndimage.binary_dilation(_components(bright))
 
 
 def side_of_columns(mask: np.ndarray, grid: Geometry) -> np.ndarray:

@@ -25,6 +25,7 @@ class TrainingConfig(BaseModel):
         spread: Extra variation of tissues, see `phantom.tissues.draw`.
         seed: First training seed is `TRAINING_SEEDS` + this x 100 000.
         save_every: Steps between saved bundles.
+        start_from: Name of a bundle of the same size whose weights to go on from; random weights without one.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -38,6 +39,7 @@ class TrainingConfig(BaseModel):
     spread: float = Field(0.25, ge=0)
     seed: int = Field(0, ge=0)
     save_every: int = Field(500, gt=0)
+    start_from: str | None = None
     out: Path
 
     @model_validator(mode="after")

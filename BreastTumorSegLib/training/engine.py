@@ -13,7 +13,7 @@ from torch.optim.lr_scheduler import PolynomialLR
 from torch.optim.swa_utils import AveragedModel
 
 from BreastTumorSegLib.core.events import Events
-from BreastTumorSegLib.networks.bundle import save_bundle
+from BreastTumorSegLib.networks.bundle import load_bundle, save_bundle
 from BreastTumorSegLib.networks.resunet import resunet
 from BreastTumorSegLib.training.config import TrainingConfig
 from BreastTumorSegLib.training.data import samples
@@ -32,7 +32,10 @@ def train(config: TrainingConfig, device: str = "cpu", events: Events | None = N
     torch.manual_seed(config.seed)
     config.out.mkdir(parents=True, exist_ok=True)
     (config.out / f"{config.model.name}.training.json").write_text(config.model_dump_json(indent=2) + "\n")
-    network = resunet(config.model.network).to(device)
+    network = resunet(config.model.network)
+    if config.start_from:
+        network.load_state_dict(load_bundle(config.start_from, config.model.task).network.state_dict())
+    network = network.to(device).train()
     network = network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     average = AveragedModel(network, multi_avg_fn=_running_average)
     optimizer = torch.optim.AdamW(network.parameters(), lr=config.learning_rate)

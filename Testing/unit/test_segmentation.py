@@ -10,7 +10,7 @@ from BreastTumorSegLib.core.events import Events
 from BreastTumorSegLib.core.geometry import Geometry
 from BreastTumorSegLib.core.result import LEFT, RIGHT
 from BreastTumorSegLib.segmentation import inference
-from BreastTumorSegLib.segmentation.breast import _components, _sides_on, side_of_columns
+from BreastTumorSegLib.segmentation.breast import _components, _sides_on, body, side_of_columns
 from BreastTumorSegLib.segmentation.inference import choose_device, predict
 from BreastTumorSegLib.segmentation.resample import crop, isotropic_grid, resample
 from BreastTumorSegLib.segmentation.tumor import grow
@@ -27,6 +27,11 @@ def test_isotropic_grid_covers_a_sagittal_volume():
     assert grid.direction == Geometry((1, 1, 1), (1, 1, 1)).direction
     # x spans -13.5 to 16.5, y -20.5 to 19.5, z 0.5 to 30.5; the first voxel's centre is 1 mm inside.
     assert grid.origin == pytest.approx((-12.5, -19.5, 1.5))
+
+
+def sphere(shape, centre, radius):
+    grid = np.indices(shape)
+    return sum((axis - c) ** 2 for axis, c in zip(grid, centre, strict=True)) <= radius**2
 
 
 @pytest.mark.parametrize("direction", [Geometry((1, 1, 1), (1, 1, 1)).direction, SAGITTAL])
@@ -56,6 +61,19 @@ def test_crop_keeps_voxels_where_they_are():
     part = crop(geometry, (slice(2, 5), slice(3, 9), slice(1, 4)))
     assert part.size == (3, 6, 3)
     assert part.origin == pytest.approx(tuple((geometry.matrix @ [1, 3, 2, 1])[:3]))
+
+
+def test_the_body_is_found_with_its_implant_and_without_noisy_air():
+    random = np.random.default_rng(0)
+    image = random.rayleigh(5, (30, 30, 30)).astype(np.float32)  # air
+    tissue, implant = sphere(image.shape, (15, 15, 15), 10), sphere(image.shape, (15, 15, 15), 4)
+    image[tissue] += 150
+    image[implant] = 3
+    image[:, :, :4] = 0  # masked by the scanner's software
+    found = body(image)
+    assert found[tissue].all()
+    around = sphere(image.shape, (15, 15, 15), 13)
+    assert found[~around].mean() < 0.01
 
 
 def test_specks_are_no_breast_and_holes_are_filled():
@@ -106,11 +124,6 @@ def test_sides_reach_a_sagittal_grid():
     geometry = Geometry((4, 4, 10), (1.0, 1.0, 20.0), (94.0, 0.0, 30.0), SAGITTAL)  # slices from left to right
     labels = np.broadcast_to(_sides_on(geometry, sides, grid), geometry.shape)
     assert labels[:, 0, 0].tolist() == [LEFT] * 5 + [RIGHT] * 5
-
-
-def sphere(shape, centre, radius):
-    grid = np.indices(shape)
-    return sum((axis - c) ** 2 for axis, c in zip(grid, centre, strict=True)) <= radius**2
 
 
 def test_a_lesion_grows_from_its_middle_to_its_edge():
