@@ -18,12 +18,18 @@ from BreastTumorSegLib.segmentation.resample import crop, isotropic_grid, resamp
 MARGIN_MM = 10.0
 """Around the breast's box, so that the skin has air in front of it."""
 
+SEED_PEAK = 0.9
+"""A seed without a voxel of this probability is none: the network was not sure anywhere."""
+
 GROW_FRACTIONS = (0.5, 0.6, 0.7, 0.8)
 """Growing takes voxels over this share of the seed's bright end; the next share is tried where it leaks."""
 
-GROW_REACH_MM = 10.0
-LEAK_FACTOR = 4.0
+GROW_REACH_MM = 5.0
+LEAK_FACTOR = 2.5
 """A lesion that grows to more than this many times its seed has leaked into gland or vessels."""
+
+VESSEL_RADIUS_MM = 1.5
+"""Branches whose middle is no deeper than this are cut off: they are vessels that lead to the lesion."""
 
 
 def tumor_probability(
@@ -60,11 +66,13 @@ def grow(
         threshold: Probability from which a voxel is a seed.
     """
     mask = np.zeros(probability.shape, bool)
-    labels, _ = ndimage.label(probability >= threshold, np.ones((3, 3, 3)))
+    labels, count = ndimage.label(probability >= threshold, np.ones((3, 3, 3)))
+    peaks = ndimage.maximum(probability, labels, range(1, count + 1))
     reach = [int(np.ceil(GROW_REACH_MM / step)) for step in geometry.spacing_zyx]
-    for label, found in enumerate(ndimage.find_objects(labels), start=1):
-        box = tuple(slice(max(part.start - r, 0), part.stop + r) for part, r in zip(found, reach, strict=True))
-        mask[box] |= _grow_one(labels[box] == label, subtraction[box], allowed[box], geometry.spacing_zyx)
+    for label, (found, peak) in enumerate(zip(ndimage.find_objects(labels), peaks, strict=True), start=1):
+        if peak >= SEED_PEAK:
+            box = tuple(slice(max(part.start - r, 0), part.stop + r) for part, r in zip(found, reach, strict=True))
+            mask[box] |= _grow_one(labels[box] == label, subtraction[box], allowed[box], geometry.spacing_zyx)
     return mask
 
 
@@ -78,12 +86,20 @@ def _grow_one(
     for fraction in GROW_FRACTIONS:
         core = near & (smooth > fraction * bright)
         labels, _ = ndimage.label(core)
-        grown = np.isin(labels, np.unique(labels[seed & core])) & core
+        grown = _without_branches(np.isin(labels, np.unique(labels[seed & core])) & core, spacing)
         if grown.sum() <= LEAK_FACTOR * seed.sum():
-            return ndimage.binary_fill_holes(grown | _middle(seed, spacing)) & allowed
+            return ndimage.binary_fill_holes(grown | _deeper_than(1.0, seed, spacing)) & allowed
     return seed
 
 
-def _middle(seed: np.ndarray, spacing: tuple[float, float, float]) -> np.ndarray:
-    """The seed without its rim of a millimetre, which may lie outside the lesion; keeps necrotic centres."""
-    return ndimage.distance_transform_edt(seed, spacing) > 1.0
+def _without_branches(mask: np.ndarray, spacing: tuple[float, float, float]) -> np.ndarray:
+    """A mask opened with a ball of `VESSEL_RADIUS_MM`; a lesion that is thin everywhere stays as it is."""
+    core = _deeper_than(VESSEL_RADIUS_MM, mask, spacing)
+    if not core.any():
+        return mask
+    return mask & (ndimage.distance_transform_edt(~core, spacing) <= VESSEL_RADIUS_MM)
+
+
+def _deeper_than(depth: float, mask: np.ndarray, spacing: tuple[float, float, float]) -> np.ndarray:
+    """Voxels of a mask that are more than `depth` mm from the nearest voxel outside it."""
+    return ndimage.distance_transform_edt(np.pad(mask, 1), spacing)[1:-1, 1:-1, 1:-1] > depth

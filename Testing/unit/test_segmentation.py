@@ -130,27 +130,45 @@ def test_a_lesion_grows_from_its_middle_to_its_edge():
     shape, geometry = (40, 40, 40), Geometry((40, 40, 40), (1.0, 1.0, 1.0))
     lesion = sphere(shape, (20, 20, 20), 9)
     subtraction = np.where(lesion, 100.0, 5.0).astype(np.float32)
-    probability = np.where(sphere(shape, (20, 20, 20), 6), 0.9, 0.0)
+    probability = np.where(sphere(shape, (20, 20, 20), 7), 0.95, 0.0)
     mask = grow(probability, subtraction, np.ones(shape, bool), geometry, 0.5)
     overlap = 2 * (mask & lesion).sum() / (mask.sum() + lesion.sum())
     assert overlap > 0.97
 
 
 def test_a_necrotic_centre_belongs_to_the_lesion():
-    """The network may mark the rim alone."""
+    """The network may mark the rim alone, or the middle of the whole."""
     shape, geometry = (40, 40, 40), Geometry((40, 40, 40), (1.0, 1.0, 1.0))
     lesion, core = sphere(shape, (20, 20, 20), 9), sphere(shape, (20, 20, 20), 4)
     rim = lesion & ~core
     subtraction = np.where(rim, 100.0, 0.0).astype(np.float32)
-    mask = grow(np.where(rim, 0.9, 0.0), subtraction, np.ones(shape, bool), geometry, 0.5)
+    mask = grow(np.where(rim, 0.95, 0.0), subtraction, np.ones(shape, bool), geometry, 0.5)
     assert mask[20, 20, 20]
+
+
+def test_a_vessel_that_leads_to_a_lesion_is_cut_off():
+    shape, geometry = (40, 40, 60), Geometry((60, 40, 40), (1.0, 1.0, 1.0))
+    z, y, _ = np.indices(shape)
+    lesion, vessel = sphere(shape, (20, 20, 20), 7), (np.hypot(z - 20, y - 20) < 1.2)
+    subtraction = np.where(lesion | vessel, 100.0, 0.0).astype(np.float32)
+    seed = sphere(shape, (20, 20, 20), 6)
+    mask = grow(np.where(seed, 0.95, 0.0), subtraction, np.ones(shape, bool), geometry, 0.5)
+    assert not mask[:, :, 30:].any()
+    assert 2 * (mask & lesion).sum() / (mask.sum() + lesion.sum()) > 0.95
+
+
+def test_a_seed_that_is_nowhere_sure_is_none():
+    shape, geometry = (20, 20, 20), Geometry((20, 20, 20), (1.0, 1.0, 1.0))
+    lesion = sphere(shape, (10, 10, 10), 5)
+    mask = grow(np.where(lesion, 0.8, 0.0), np.where(lesion, 100.0, 0.0), np.ones(shape, bool), geometry, 0.5)
+    assert not mask.any()
 
 
 def test_growing_that_leaks_into_gland_falls_back_to_the_seed():
     shape, geometry = (60, 60, 60), Geometry((60, 60, 60), (1.0, 1.0, 1.0))
     seed = sphere(shape, (30, 30, 30), 3)
     everywhere = np.full(shape, 100.0, np.float32)
-    mask = grow(np.where(seed, 0.9, 0.0), everywhere, np.ones(shape, bool), geometry, 0.5)
+    mask = grow(np.where(seed, 0.95, 0.0), everywhere, np.ones(shape, bool), geometry, 0.5)
     assert (mask == seed).all()
 
 
@@ -158,7 +176,7 @@ def test_growing_stays_where_it_is_allowed():
     shape, geometry = (40, 40, 40), Geometry((40, 40, 40), (1.0, 1.0, 1.0))
     lesion = sphere(shape, (20, 20, 20), 9)
     allowed = np.indices(shape)[0] <= 20
-    mask = grow(np.where(lesion, 0.9, 0.0), np.where(lesion, 100.0, 0.0), allowed, geometry, 0.5)
+    mask = grow(np.where(lesion, 0.95, 0.0), np.where(lesion, 100.0, 0.0), allowed, geometry, 0.5)
     assert not (mask & ~allowed).any()
 
 
