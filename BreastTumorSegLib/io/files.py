@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from BreastTumorSegLib.core.errors import InputError, OutputError
+from BreastTumorSegLib.core.errors import InputError, OutputError, typed_errors
 from BreastTumorSegLib.core.exam import Problem, TimeSource
 from BreastTumorSegLib.core.geometry import TOLERANCE_COSINE, Geometry
 from BreastTumorSegLib.io import mama_mia, nifti, nrrd
@@ -29,6 +29,7 @@ def is_volume_file(path: Path) -> bool:
     return path.name.lower().endswith(SUFFIXES)
 
 
+@typed_errors()
 def read_volume(path: Path) -> tuple[np.ndarray, Geometry]:
     """Read one 3D volume, such as a mask or a map.
 

@@ -38,6 +38,8 @@ DAMAGE = (
     *(AttributeError, EOFError, KeyError, NotImplementedError, OSError, RuntimeError, TypeError, ValueError),
     *(struct.error, BytesLengthException),
 )
+# These are no damage of the file.
+UNREACHABLE = (FileNotFoundError, PermissionError)
 RIGHT_ANGLE = 0.01
 
 
@@ -126,6 +128,8 @@ def read_frames(file: Path) -> tuple[DicomObject, list[Frame]] | None:
                 return None
             source = _object(header, file)
             return source, list(_frames(header, source)) if source.is_mr else []
+    except UNREACHABLE:
+        raise
     except DAMAGE as error:
         raise InputError(f"{file} is a damaged DICOM file.", "Copy or export it again, or take it away.") from error
 

@@ -19,7 +19,7 @@ from BreastTumorSegLib.core.errors import InputError
 
 HEADER_BYTES = 348
 _TYPES = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4", 1024: "i8", 1280: "u8"}
-_DAMAGE = (OSError, EOFError, zlib.error)
+_DAMAGE = (gzip.BadGzipFile, EOFError, zlib.error)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import pydicom
 import SimpleITK as sitk
 
 from BreastTumorSegLib.core.errors import InputError
-from BreastTumorSegLib.io.frames import DAMAGE, Frame
+from BreastTumorSegLib.io.frames import DAMAGE, UNREACHABLE, Frame
 
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 
@@ -60,6 +60,8 @@ def _stored(file: Path) -> np.ndarray:
                 return dataset.pixel_array
             except (RuntimeError, NotImplementedError):
                 return _decompressed(dataset)
+    except UNREACHABLE:
+        raise
     except DAMAGE as error:
         raise InputError(
             f"{file}: its image is damaged, or compressed in a way that can't be decoded here.",

@@ -47,7 +47,7 @@ def results_folder(out: Path, overwrite: bool) -> Iterator[Path]:
 
 
 def _refuse_immovable(out: Path) -> None:
-    """The root of a disk, a folder that a container shares, a device or a pipe must not be renamed, not even to keep."""
+    """The root of a disk, a shared folder of a container, a device or a pipe is never moved, not even to keep it."""
     if out.is_mount():
         raise OutputError(f"{out} is a whole disk or share.", "Name a new folder inside it.")
     if out.exists() and not (out.is_dir() or out.is_file()):
@@ -55,7 +55,7 @@ def _refuse_immovable(out: Path) -> None:
 
 
 def _refuse_existing(out: Path) -> None:
-    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise OutputError(f"{out} is already there.", "Choose another folder, or overwrite (--overwrite).")
 
 

@@ -12,6 +12,7 @@ from dicom_files import write_enhanced, write_object, write_series
 from pydicom.uid import JPEG2000Lossless, generate_uid
 
 from BreastTumorSegLib.core.errors import InputError
+from BreastTumorSegLib.core.events import Events
 from BreastTumorSegLib.core.exam import TimeSource
 from BreastTumorSegLib.core.geometry import Geometry
 from BreastTumorSegLib.io import load_exam, read_phase_table
@@ -488,3 +489,32 @@ def test_secondary_capture_beside_the_exam(tmp_path):
     values = {**dicom_files.EXAM, "SOPClassUID": "1.2.840.10008.5.1.4.1.1.7", "SeriesNumber": 50}
     write_object(tmp_path / "capture", PRE[0], {**values, "SeriesDescription": "report"})
     assert "50: report" in messages(read_phase_table([tmp_path]))
+
+
+@pytest.mark.parametrize("axes", [(0, 0, 0, 0, 0, 0), (1, 0, 0, 1, 0, 0), (1, 0, 0, 0.5, 0.8, 0)])
+def test_slices_without_axes_are_left_out(tmp_path, axes):
+    series_a_phase(tmp_path)
+    write_series(tmp_path / "odd", 9, PRE, "odd", ImageOrientationPatient=list(map(float, axes)))
+    exam = load_exam([tmp_path])
+    np.testing.assert_array_equal(exam.data, PHASES)
+    assert "Series left out, not MR images with a place in space: 9: odd" in messages(exam.table)
+
+
+def test_an_enhanced_object_cut_anywhere_is_told(tmp_path):
+    file = write_enhanced(tmp_path / "e.dcm", 1, PHASES, lambda phase: {"TemporalPositionIndex": phase + 1})
+    whole = file.read_bytes()
+    for length in range(200, len(whole) - 1, 61):
+        file.write_bytes(whole[:length])
+        with pytest.raises(InputError) as caught:
+            load_exam([tmp_path])
+        assert caught.value.remedy
+
+
+def test_a_slice_that_vanishes_while_the_exam_is_read(tmp_path):
+    class Vanishing(Events):
+        def show(self, event):
+            if event.get("stage") == "load" and event["done"] == 1:
+                shutil.rmtree(tmp_path / "1")
+
+    with pytest.raises(InputError, match="can't be used: No such file"):
+        load_exam([series_a_phase(tmp_path)], events=Vanishing())

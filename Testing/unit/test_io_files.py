@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from BreastTumorSegLib.core.errors import Cancelled, InputError
+from BreastTumorSegLib.core.errors import Cancelled, InputError, OutOfMemoryError
 from BreastTumorSegLib.core.events import Events
 from BreastTumorSegLib.core.exam import TimeSource
 from BreastTumorSegLib.core.geometry import Geometry
@@ -291,7 +291,49 @@ def other_place(path):
     write_volume(PRE, moved, path)
 
 
+def header_sizes(path):
+    break_header(path, 44, "<h", 0)
+
+
+def nan_offset(path):
+    break_header(path, 108, "<f", float("nan"))
+
+
+def nan_place(path):
+    break_header(path, 292, "<f", float("nan"))
+
+
+def huge_spacing(path):
+    break_header(path, 84, "<f", 1e20)
+
+
+def colours(path):
+    sitk.WriteImage(sitk.Compose([sitk.GetImageFromArray(PRE.astype(np.uint8))] * 3), str(path))
+
+
+def complex_numbers(path):
+    sitk.WriteImage(sitk.GetImageFromArray(PRE.astype(np.complex64)), str(path))
+
+
+def many_dimensions(path):
+    path.write_bytes(path.read_bytes().replace(b"NDims = 3", b"NDims = 9999999999"))
+
+
+def sheared(path):
+    directions = b"space directions: (0.7,0.4,0) (0,0.8,0) (0,0,1.1)"
+    path.write_bytes(re.sub(rb"space directions: [^\n]*", directions, path.read_bytes()))
+
+
 BAD = [
+    (".nii", header_sizes, "damaged: its header has the sizes"),
+    (".nii", nan_offset, "damaged: its header has numbers"),
+    (".nii", nan_place, "damaged: its header has numbers"),
+    (".nii", huge_spacing, "spacing is 0.7 x 1e"),
+    (".nii.gz", colours, "colours or vectors"),
+    (".nrrd", colours, "colours or vectors"),
+    (".nrrd", complex_numbers, "complex numbers"),
+    (".mha", many_dimensions, "no usable NDims"),
+    (".nrrd", sheared, "not at right angles"),
     (".nii.gz", with_nan, "not finite"),
     (".nii.gz", with_infinity, "not finite"),
     (".nii.gz", constant, "constant: every voxel is 5"),
@@ -365,3 +407,42 @@ def test_4d_file_is_no_mask(tmp_path):
     sitk.WriteImage(sitk.GetImageFromArray(np.stack(PHASES), isVector=False), str(tmp_path / "dyn.nii.gz"))
     with pytest.raises(InputError, match="3 volumes"):
         read_volume(tmp_path / "dyn.nii.gz")
+
+
+def test_one_file_twice(tmp_path):
+    folder = write_phases(tmp_path, ("1.nrrd", "2.nrrd", "3.nrrd"))
+    with pytest.raises(InputError, match=r"1\.nrrd is there twice"):
+        read_phase_table([folder, folder / "1.nrrd"])
+
+
+def test_a_file_that_may_not_be_read(tmp_path, monkeypatch):
+    """It is not called damaged."""
+
+    def refuse(path, *_args, **_kwargs):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    folder = write_phases(tmp_path, ("1.nii", "2.nii", "3.nii"))
+    monkeypatch.setattr("pathlib.Path.open", refuse)
+    for read in (read_volume, lambda path: load_exam([folder])):
+        with pytest.raises(InputError, match=r"1\.nii can't be used: Permission denied") as caught:
+            read(folder / "1.nii")
+        assert caught.value.remedy
+
+
+def test_a_header_that_promises_more_than_the_memory(tmp_path):
+    for name in ("1.nii", "2.nii"):
+        write_volume(PRE, OBLIQUE, tmp_path / name)
+        for axis in range(3):
+            break_header(tmp_path / name, 42 + 2 * axis, "<h", 32767)
+    with pytest.raises((OutOfMemoryError, InputError)):
+        load_exam([tmp_path])
+
+
+def test_a_name_that_is_no_unicode(tmp_path):
+    with pytest.raises(InputError, match="not valid Unicode"):
+        read_phase_table([tmp_path / "\udcff.nii"])
+
+
+def test_a_name_that_is_too_long(tmp_path):
+    with pytest.raises(InputError):
+        read_phase_table([tmp_path / ("x" * 300)])

@@ -153,3 +153,30 @@ def test_a_killed_process_leaves_only_a_hidden_folder(tmp_path):
 def test_volume_in_a_folder_that_is_missing(tmp_path):
     with pytest.raises(OutputError, match=r"a\.nii\.gz"):
         write_volume(np.zeros(GRID.shape, np.uint8), GRID, tmp_path / "missing" / "a.nii.gz")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no pipes in folders")
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_pipe_or_device_is_never_moved(tmp_path, overwrite):
+    os.mkfifo(tmp_path / "out")
+    with pytest.raises(OutputError, match="no folder"), results_folder(tmp_path / "out", overwrite):
+        pytest.fail("must refuse before any work")
+    assert (tmp_path / "out").is_fifo() and len(list(tmp_path.iterdir())) == 1
+
+
+def test_the_root_of_a_disk_is_refused():
+    with pytest.raises(OutputError, match="whole disk"), results_folder(Path(Path.cwd().anchor), overwrite=True):
+        pytest.fail("must refuse before any work")
+
+
+def test_a_link_stays_a_link(tmp_path):
+    (tmp_path / "place").mkdir()
+    (tmp_path / "out").symlink_to(tmp_path / "place")
+    with results_folder(tmp_path / "out", overwrite=False) as folder:
+        (folder / "a").write_text("")
+    assert (tmp_path / "out").is_symlink() and (tmp_path / "place" / "a").is_file()
+
+
+def test_a_name_that_is_too_long(tmp_path):
+    with pytest.raises(OutputError, match="can't be written"), results_folder(tmp_path / ("x" * 300), overwrite=False):
+        pytest.fail("must refuse before any work")
