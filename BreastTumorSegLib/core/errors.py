@@ -55,7 +55,7 @@ class Cancelled(BreastTumorSegError):
     exit_code = 5
 
     def __init__(self) -> None:
-        super().__init__("Cancelled.", "Nothing was written.")
+        super().__init__("Cancelled.", "Nothing half-written was left.")
 
 
 @contextmanager

@@ -99,7 +99,9 @@ def registry(folder: Path | None = None) -> dict[str, RegistryEntry]:
     try:
         return _REGISTRY.validate_json(path.read_bytes())
     except (OSError, ValidationError) as error:
-        raise ModelError(f"{path}: no readable model registry ({error}).", "Install the models again.") from error
+        raise ModelError(
+            f"{path}: no readable model registry ({_brief(error)}).", "Install the models again."
+        ) from error
 
 
 def default_model(task: Task, folder: Path | None = None) -> str:
@@ -127,7 +129,9 @@ def load_bundle(name: str, task: Task, folder: Path | None = None) -> Bundle:
         network = resunet(description.network)
         network.load_state_dict({key: value.float() for key, value in load_file(_weights(folder, name)).items()})
     except (OSError, ValueError, SafetensorError, RuntimeError) as error:
-        raise ModelError(f"{folder / name}: not a usable model bundle ({error}).", "Install it again.") from error
+        raise ModelError(
+            f"{folder / name}: not a usable model bundle ({_brief(error)}).", "Install it again."
+        ) from error
     if description.task != task:
         raise ModelError(f"{name!r} is a model for {description.task}, not for {task}.", "See `models list`.")
     return Bundle(description, sha256, network.eval())
@@ -181,6 +185,11 @@ def save_bundle(network: nn.Module, description: ModelDescription, folder: Path)
         path.with_name(path.name + ".partial").write_bytes(data)
     for path in contents:
         path.with_name(path.name + ".partial").replace(path)
+
+
+def _brief(error: Exception) -> str:
+    """The first line: what libraries add to it is for programmers."""
+    return str(error).partition("\n")[0]
 
 
 def _weights(folder: Path, name: str) -> Path:

@@ -27,8 +27,11 @@ def bounding_box(mask: Tensor, margin: int) -> tuple[slice, slice, slice]:
 
 
 def pad_to_multiple(volume: Tensor, multiple: int) -> Tensor:
-    """Pad (C, Z, Y, X) at the far ends with its minimum, so that each axis is a multiple."""
+    """Pad (C, Z, Y, X) at the far ends with its minimum, so that each axis is a multiple.
+
+    At least two of them: on one voxel at the coarsest level instance normalisation has nothing to normalise by.
+    """
     pads: list[int] = []
     for size in reversed(volume.shape[1:]):
-        pads += [0, -size % multiple]
+        pads += [0, max(-size % multiple, 2 * multiple - size)]
     return functional.pad(volume, pads, value=float(volume.min()))

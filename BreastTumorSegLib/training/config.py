@@ -31,7 +31,7 @@ class TrainingConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     model: ModelDescription
-    sites: tuple[str, ...] = ("DUKE", "ISPY1", "ISPY2", "NACT")
+    sites: tuple[str, ...] = Field(("DUKE", "ISPY1", "ISPY2", "NACT"), min_length=1)
     steps: int = Field(gt=0)
     learning_rate: float = Field(2e-3, gt=0)
     patch: tuple[int, int, int] | None = None

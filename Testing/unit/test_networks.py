@@ -50,9 +50,11 @@ def test_bounding_box_grows_by_the_margin_and_stays_inside():
 
 
 def test_padding_reaches_the_multiple_with_the_minimum():
-    padded = pad_to_multiple(torch.arange(6.0).view(1, 1, 2, 3) - 9, 4)
-    assert padded.shape == (1, 4, 4, 4)
-    assert padded[0, 3, 3, 3] == -9
+    padded = pad_to_multiple(torch.arange(6.0).view(1, 1, 2, 3) - 9, 1)
+    assert padded.shape == (1, 2, 2, 3)
+    padded = pad_to_multiple(torch.arange(90.0).view(1, 9, 2, 5) - 9, 4)
+    assert padded.shape == (1, 12, 8, 8)
+    assert padded[0, 11, 7, 7] == -9
 
 
 def test_a_saved_bundle_gives_the_same_answer(tmp_path):

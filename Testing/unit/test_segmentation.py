@@ -9,6 +9,7 @@ from BreastTumorSegLib.core.errors import InputError, OutOfMemoryError
 from BreastTumorSegLib.core.events import Events
 from BreastTumorSegLib.core.geometry import Geometry
 from BreastTumorSegLib.core.result import LEFT, RIGHT
+from BreastTumorSegLib.networks.resunet import ResUNetConfig, resunet
 from BreastTumorSegLib.segmentation import inference
 from BreastTumorSegLib.segmentation.breast import _components, _sides_on, body, side_of_columns
 from BreastTumorSegLib.segmentation.inference import choose_device, predict
@@ -199,6 +200,11 @@ def test_a_volume_goes_through_in_one_piece_padded_and_cut_back():
     network, image = Shift(), torch.rand(2, 5, 9, 6)
     assert torch.equal(predict(network, image, 4, CPU, Events()), image[:1] + 1)
     assert network.calls == [(1, 2, 8, 12, 8)]
+
+
+def test_a_tiny_volume_goes_through_a_real_network():
+    network = resunet(ResUNetConfig(in_channels=1, out_channels=1, channels=(4, 8, 8), strides=(2, 2)))
+    assert predict(network, torch.rand(1, 1, 2, 3), 4, CPU, Events()).shape == (1, 1, 2, 3)
 
 
 def test_windows_give_the_same_answer_as_the_whole(monkeypatch):
