@@ -18,7 +18,7 @@ from BreastTumorSegLib.segmentation.resample import crop, isotropic_grid, resamp
 MARGIN_MM = 10.0
 """Around the breast's box, so that the skin has air in front of it."""
 
-SEED_PEAK = 0.9
+SEED_PEAK = 0.95
 """A seed without a voxel of this probability is none: the network was not sure anywhere."""
 
 GROW_FRACTIONS = (0.5, 0.6, 0.7, 0.8)

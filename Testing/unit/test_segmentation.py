@@ -131,7 +131,7 @@ def test_a_lesion_grows_from_its_middle_to_its_edge():
     shape, geometry = (40, 40, 40), Geometry((40, 40, 40), (1.0, 1.0, 1.0))
     lesion = sphere(shape, (20, 20, 20), 9)
     subtraction = np.where(lesion, 100.0, 5.0).astype(np.float32)
-    probability = np.where(sphere(shape, (20, 20, 20), 7), 0.95, 0.0)
+    probability = np.where(sphere(shape, (20, 20, 20), 7), 0.97, 0.0)
     mask = grow(probability, subtraction, np.ones(shape, bool), geometry, 0.5)
     overlap = 2 * (mask & lesion).sum() / (mask.sum() + lesion.sum())
     assert overlap > 0.97
@@ -143,7 +143,7 @@ def test_a_necrotic_centre_belongs_to_the_lesion():
     lesion, core = sphere(shape, (20, 20, 20), 9), sphere(shape, (20, 20, 20), 4)
     rim = lesion & ~core
     subtraction = np.where(rim, 100.0, 0.0).astype(np.float32)
-    mask = grow(np.where(rim, 0.95, 0.0), subtraction, np.ones(shape, bool), geometry, 0.5)
+    mask = grow(np.where(rim, 0.97, 0.0), subtraction, np.ones(shape, bool), geometry, 0.5)
     assert mask[20, 20, 20]
 
 
@@ -153,7 +153,7 @@ def test_a_vessel_that_leads_to_a_lesion_is_cut_off():
     lesion, vessel = sphere(shape, (20, 20, 20), 7), (np.hypot(z - 20, y - 20) < 1.2)
     subtraction = np.where(lesion | vessel, 100.0, 0.0).astype(np.float32)
     seed = sphere(shape, (20, 20, 20), 6)
-    mask = grow(np.where(seed, 0.95, 0.0), subtraction, np.ones(shape, bool), geometry, 0.5)
+    mask = grow(np.where(seed, 0.97, 0.0), subtraction, np.ones(shape, bool), geometry, 0.5)
     assert not mask[:, :, 30:].any()
     assert 2 * (mask & lesion).sum() / (mask.sum() + lesion.sum()) > 0.95
 
@@ -169,7 +169,7 @@ def test_growing_that_leaks_into_gland_falls_back_to_the_seed():
     shape, geometry = (60, 60, 60), Geometry((60, 60, 60), (1.0, 1.0, 1.0))
     seed = sphere(shape, (30, 30, 30), 3)
     everywhere = np.full(shape, 100.0, np.float32)
-    mask = grow(np.where(seed, 0.95, 0.0), everywhere, np.ones(shape, bool), geometry, 0.5)
+    mask = grow(np.where(seed, 0.97, 0.0), everywhere, np.ones(shape, bool), geometry, 0.5)
     assert (mask == seed).all()
 
 
@@ -177,7 +177,7 @@ def test_growing_stays_where_it_is_allowed():
     shape, geometry = (40, 40, 40), Geometry((40, 40, 40), (1.0, 1.0, 1.0))
     lesion = sphere(shape, (20, 20, 20), 9)
     allowed = np.indices(shape)[0] <= 20
-    mask = grow(np.where(lesion, 0.95, 0.0), np.where(lesion, 100.0, 0.0), allowed, geometry, 0.5)
+    mask = grow(np.where(lesion, 0.97, 0.0), np.where(lesion, 100.0, 0.0), allowed, geometry, 0.5)
     assert not (mask & ~allowed).any()
 
 
