@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 DEMO := demo-results
-DEMO_CASE := DUKE_S000007
+DEMO_CASE := DUKE_S000100
 
 .PHONY: demo test lint
 
@@ -11,7 +11,7 @@ demo: $(DEMO)/result/report.html
 	@echo "Report: $(abspath $<)"
 
 $(DEMO)/result/report.html: | $(INSTALLED)
-	test -d $(DEMO)/exam || $(BIN)/breast-tumor-seg simulate $(DEMO)/exam --site DUKE --cases 1 --seed 7
+	test -d $(DEMO)/exam || $(BIN)/breast-tumor-seg simulate $(DEMO)/exam --site DUKE --cases 1 --seed 100
 	$(BIN)/breast-tumor-seg inspect $(DEMO)/exam/images/$(DEMO_CASE)
 	$(BIN)/breast-tumor-seg segment $(DEMO)/exam/images/$(DEMO_CASE) $(DEMO)/result
 

@@ -116,15 +116,21 @@ class Figures:
         return self._panel(picture, view, f"{what} {part}".strip(), part, _marks(tumor, view))
 
     def clusters(self) -> list[Panel]:
-        """The acquired slice with the most clustered voxels, zoomed to them: as it is, and with the clusters on it."""
+        """The acquired slice through the largest lesion, zoomed to its breast: as it is, and with the clusters on it.
+
+        Without a clustered lesion, the slice with the most clustered voxels.
+        """
         if not self._clusters.any():
             return []
         view = self._acquired
-        index = _largest(self._clusters > 0, view)
+        clustered = self._clusters > 0
+        lesion = clustered & (self._tumor == 1)
+        aim = lesion if lesion.any() else clustered
+        index = _largest(aim, view)
         spacing = view.in_plane(self._display.spacing)
         labels, breast = view.plane(self._clusters, index), view.plane(self._breast, index)
-        fuller = np.bincount(breast[labels > 0]).argmax()  # the breast that has more of them
-        box = _box((labels > 0) & (breast == fuller), spacing, margin=15, least=60)
+        side = np.bincount(breast[view.plane(aim, index)]).argmax()
+        box = _box((labels > 0) & (breast == side), spacing, margin=15, least=60)
         plane, labels = view.plane(self._post, index)[box], labels[box]
         scale = DETAIL_PX / float(np.max(np.multiply(plane.shape, spacing)))
         window = self._window_for(plane[labels > 0])
@@ -134,7 +140,7 @@ class Figures:
             tinted.tint(labels == label, cluster_color(int(label)))
         where = self._position(view, index)
         return [
-            self._panel(plain, view, "slice with the most clustered voxels, first post-contrast phase", where),
+            self._panel(plain, view, "slice, first post-contrast phase", where),
             self._panel(tinted, view, "slice, the clusters in colour", "the same, clusters in colour"),
         ]
 
