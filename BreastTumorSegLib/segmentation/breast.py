@@ -63,10 +63,10 @@ def body(image: np.ndarray) -> np.ndarray:
 
     Otsu's threshold of the logarithm, without the zeros of masked images; specks removed, and dark implants filled.
     """
-    signal = np.log1p(image)
+    signal = np.log1p(image - image.min())  # some exports have negative values
     otsu = sitk.OtsuThresholdImageFilter()
     otsu.SetInsideValue(0)
-    mask = sitk.GetImageFromArray((image > 0).astype(np.uint8))
+    mask = sitk.GetImageFromArray((signal > 0).astype(np.uint8))
     otsu.SetMaskValue(1)
     otsu.Execute(sitk.GetImageFromArray(signal), mask)
     bright = ndimage.binary_opening(signal > otsu.GetThreshold())

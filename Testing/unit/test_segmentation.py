@@ -64,17 +64,22 @@ def test_crop_keeps_voxels_where_they_are():
     assert part.origin == pytest.approx(tuple((geometry.matrix @ [1, 3, 2, 1])[:3]))
 
 
-def test_the_body_is_found_with_its_implant_and_without_noisy_air():
+@pytest.mark.parametrize("offset", [0.0, -1000.0])
+def test_the_body_is_found_with_its_implant_and_without_noisy_air(offset):
     random = np.random.default_rng(0)
     image = random.rayleigh(5, (30, 30, 30)).astype(np.float32)  # air
     tissue, implant = sphere(image.shape, (15, 15, 15), 10), sphere(image.shape, (15, 15, 15), 4)
     image[tissue] += 150
     image[implant] = 3
     image[:, :, :4] = 0  # masked by the scanner's software
-    found = body(image)
+    found = body(image + np.float32(offset))
     assert found[tissue].all()
     around = sphere(image.shape, (15, 15, 15), 13)
     assert found[~around].mean() < 0.01
+
+
+def test_a_volume_of_two_voxels_has_a_body_mask():
+    assert body(np.array([[[0.0, 1.0]]], np.float32)).shape == (1, 1, 2)
 
 
 def test_specks_are_no_breast_and_holes_are_filled():
