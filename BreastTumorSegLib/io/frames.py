@@ -41,6 +41,7 @@ DAMAGE = (
 # These are no damage of the file.
 UNREACHABLE = (FileNotFoundError, PermissionError)
 RIGHT_ANGLE = 0.01
+_LONGEST_DESCRIPTION = 64
 
 
 @dataclass(frozen=True)
@@ -160,7 +161,7 @@ def _object(header: pydicom.Dataset, file: Path) -> DicomObject:
         study=(_text(header, "StudyInstanceUID"), _text(header, "StudyDate")),
         series=_text(header, "SeriesInstanceUID"),
         number=int(header.get("SeriesNumber") or 0),
-        description=without_identity(_text(header, "SeriesDescription"), patient),
+        description=without_identity(_description(header), patient),
     )
 
 
@@ -244,6 +245,15 @@ def _moments(values: Mapping[str, Any], clocks: Mapping[TimeSource, float], sour
 
 def _text(header: Mapping[str, Any], keyword: str) -> str:
     return re.sub(r"\s+", " ", str(header.get(keyword) or "")).strip()
+
+
+def _description(header: Mapping[str, Any]) -> str:
+    """SeriesDescription up to its first control character, and no longer than DICOM lets it be.
+
+    With a damaged length it runs on into the elements behind it, and the patient's name is among them.
+    """
+    text = "\\".join(map(str, _listed(header.get("SeriesDescription") or "")))
+    return re.split(r"[\x00-\x1f\x7f]", text)[0][:_LONGEST_DESCRIPTION].strip()
 
 
 def _listed(value: Any) -> Sequence[Any]:

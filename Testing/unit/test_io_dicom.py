@@ -518,3 +518,21 @@ def test_a_slice_that_vanishes_while_the_exam_is_read(tmp_path):
 
     with pytest.raises(InputError, match="can't be used: No such file"):
         load_exam([series_a_phase(tmp_path)], events=Vanishing())
+
+
+@pytest.mark.parametrize("damage", [(-2, 198), (-1, 32), (-4, 0)])
+def test_a_damaged_length_shows_nothing_of_the_patient(tmp_path, damage):
+    """The bytes before a description are its type and its length; with either wrong it runs on into the name."""
+    voxels = np.arange(48).reshape(3, 4, 4)
+    files = write_series(tmp_path / "1", 1, voxels, AcquisitionTime="100000")
+    write_series(tmp_path / "2", 2, voxels + 1, AcquisitionTime="100200")
+    content = bytearray(files[1].read_bytes())
+    offset, value = damage
+    content[content.index(b"ax dyn") + offset] = value
+    files[1].write_bytes(content)
+    try:
+        table = read_phase_table([tmp_path])
+        said = " ".join([*(phase.name for phase in table.phases), *map(str, table.problems)])
+    except InputError as error:
+        said = str(error)
+    assert not re.search("Doe|Jane|P123456|19600102", said)
