@@ -1,0 +1,220 @@
+"""The 3D Slicer module: declares itself, builds the panels and hands them what they work with."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import slicer
+import vtk
+from slicer.i18n import tr as _
+from slicer.i18n import translate
+from slicer.ScriptedLoadableModule import (
+    ScriptedLoadableModule,
+    ScriptedLoadableModuleLogic,
+    ScriptedLoadableModuleTest,
+    ScriptedLoadableModuleWidget,
+)
+from slicer.util import VTKObservationMixin
+
+from BreastTumorSegGui.library import library_parent, make_importable
+
+make_importable()
+
+GUI = "BreastTumorSegGui"
+
+
+class BreastTumorSeg(ScriptedLoadableModule):
+    """What Slicer shows of the module."""
+
+    def __init__(self, parent) -> None:
+        ScriptedLoadableModule.__init__(self, parent)
+        parent.title = _("Breast Tumor Segmentation")
+        parent.categories = [translate("qSlicerAbstractCoreModule", "Segmentation")]
+        parent.dependencies = []
+        parent.contributors = ["BreastTumorSeg contributors"]
+        parent.helpText = _(
+            "Finds and measures tumours in breast DCE-MRI: load the phases of an exam, check and confirm their times, "
+            "segment in the background, see lesions, kinetic maps and clusters of time-intensity curves. "
+            "For research use only; not a medical device."
+        )
+        parent.acknowledgementText = _("It follows published systems; the README names them.")
+        slicer.app.connect("startupCompleted()", register_sample_data)
+
+
+class BreastTumorSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
+    """The module's panels."""
+
+    def __init__(self, parent=None) -> None:
+        ScriptedLoadableModuleWidget.__init__(self, parent)
+        VTKObservationMixin.__init__(self)
+        self.logic = None
+        self._parameters = None
+        self._gui_tags = []
+        self.panels = ()
+
+    def setup(self) -> None:
+        """Build the panels."""
+        from BreastTumorSegGui.panel_exam import ExamPanel
+        from BreastTumorSegGui.panel_result import ResultPanel
+        from BreastTumorSegGui.panel_segment import SegmentPanel
+        from BreastTumorSegGui.panel_setup import SetupPanel
+
+        ScriptedLoadableModuleWidget.setup(self)
+        self.logic = logic = BreastTumorSegLogic()
+        self.exam_panel = ExamPanel(self._load("ExamPanel"), logic.exam, logic.sources)
+        self.result_panel = ResultPanel(self._load("ResultPanel"), logic.exam, logic.settings)
+        self.segment_panel = SegmentPanel(
+            self._load("SegmentPanel"), logic.exam, logic.segmentation, logic.settings, self.result_panel.show
+        )
+        self.setup_panel = SetupPanel(self._load("SetupPanel"), logic.setup, logic.settings, self.segment_panel.offer)
+        self.panels = (self.exam_panel, self.segment_panel, self.result_panel, self.setup_panel)
+        for panel in self.panels:
+            self.layout.addWidget(panel.widget)
+        self.layout.addStretch(1)
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self._on_scene_start_close)
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self._on_scene_end_close)
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndImportEvent, self._on_scene_end_close)
+        self._use_parameters(logic.getParameterNode())
+        self.setup_panel.examine()
+
+    def cleanup(self) -> None:
+        """The module is reloaded or Slicer quits: nothing is left running."""
+        self._abandon()
+        self._use_parameters(None)
+        self.removeObservers()
+
+    def enter(self) -> None:
+        """The user opened the module."""
+        self._use_parameters(self.logic.getParameterNode())
+
+    def exit(self) -> None:
+        """The user opened another module. A run goes on, and shows its result when the user is back."""
+        self._stop_observing()
+
+    def onReload(self) -> None:
+        """Reload the panels too, not this file alone."""
+        for name in [name for name in sys.modules if name.split(".")[0] == GUI]:
+            del sys.modules[name]
+        ScriptedLoadableModuleWidget.onReload(self)
+
+    def _load(self, name: str):
+        widget = slicer.util.loadUI(self.resourcePath(f"UI/{name}.ui"))
+        widget.setMRMLScene(slicer.mrmlScene)
+        return widget
+
+    def _on_scene_start_close(self, _caller, _event) -> None:
+        self._abandon()
+        self._use_parameters(None)
+
+    def _on_scene_end_close(self, _caller, _event) -> None:
+        if self.parent.isEntered:
+            self._use_parameters(self.logic.getParameterNode())
+
+    def _abandon(self) -> None:
+        for panel in self.panels:
+            panel.abandon()
+
+    def _use_parameters(self, parameters) -> None:
+        """Show and observe a parameter node; None to let go of it."""
+        self._stop_observing()
+        self.logic.exam.parameters = parameters
+        if parameters is not None:
+            self._parameters = parameters
+            self._gui_tags = [parameters.connectGui(panel.ui) for panel in self.panels]
+            self.addObserver(parameters, vtk.vtkCommand.ModifiedEvent, self._on_parameters)
+        self._on_parameters()
+
+    def _stop_observing(self) -> None:
+        if self._parameters is not None:
+            for tag in self._gui_tags:
+                self._parameters.disconnectGui(tag)
+            self.removeObserver(self._parameters, vtk.vtkCommand.ModifiedEvent, self._on_parameters)
+            self._parameters = None
+
+    def _on_parameters(self, _caller=None, _event=None) -> None:
+        for panel in self.panels:
+            panel.refresh()
+
+
+class BreastTumorSegLogic(ScriptedLoadableModuleLogic):
+    """What the panels work with."""
+
+    def __init__(self) -> None:
+        from BreastTumorSegGui.exam import Exam
+        from BreastTumorSegGui.exam_sources import ExamSources
+        from BreastTumorSegGui.samples import Simulation
+        from BreastTumorSegGui.segmentation import Segmentation
+        from BreastTumorSegGui.settings import Settings
+        from BreastTumorSegGui.setup import Setup
+        from BreastTumorSegGui.worker import Launcher
+
+        ScriptedLoadableModuleLogic.__init__(self)
+        launcher = Launcher(python(), library_parent())
+        requirements = Path(__file__).parent / "Resources" / "requirements.txt"
+        self.exam = Exam()
+        self.settings = Settings()
+        self.sources = ExamSources(launcher, scratch)
+        self.segmentation = Segmentation(launcher, scratch)
+        self.simulation = Simulation(launcher, self.sources, scratch)
+        self.setup = Setup(launcher, requirements, scratch)
+
+    def getParameterNode(self):
+        """The module's parameters in the scene."""
+        from BreastTumorSegGui.parameters import Parameters
+
+        return Parameters(super().getParameterNode())
+
+
+class BreastTumorSegTest(ScriptedLoadableModuleTest):
+    """The whole flow inside a real Slicer: simulate, load, confirm, run, look at what came."""
+
+    TIMEOUT_S = 900
+
+    def runTest(self, msec: int = 100, **_kwargs) -> None:
+        """Run it; needs the packages of the Set-up panel."""
+        slicer.mrmlScene.Clear(0)
+        slicer.util.selectModule("BreastTumorSeg")
+        widget = slicer.modules.BreastTumorSegWidget
+        self.delayDisplay("Simulating an exam", msec)
+        widget.exam_panel.load(widget.logic.simulation.work())
+        self._wait_while(lambda: widget.exam_panel.busy)
+        self.assertGreaterEqual(len(widget.logic.exam.rows), 2)
+        self.assertFalse(widget.segment_panel.ui.runButton.enabled)
+        widget.exam_panel.ui.confirmButton.click()
+        self.delayDisplay("Segmenting", msec)
+        widget.segment_panel.ui.runButton.click()
+        self._wait_while(lambda: widget.segment_panel.running)
+        result = widget.logic.exam.parameters.result
+        self.assertIsNotNone(result, widget.segment_panel.ui.messageLabel.text)
+        names = [result.GetSegmentation().GetNthSegment(i).GetName() for i in range(2)]
+        self.assertEqual(names, ["Right breast", "Left breast"])
+        self.delayDisplay("Test passed", msec)
+
+    def _wait_while(self, busy) -> None:
+        end = time.monotonic() + self.TIMEOUT_S
+        while busy():
+            self.assertLess(time.monotonic(), end, "It takes too long.")
+            slicer.app.processEvents()
+            time.sleep(0.01)
+
+
+def python() -> str:
+    """Slicer's Python for processes of their own; it is on the path of a running Slicer."""
+    return shutil.which("PythonSlicer") or "PythonSlicer"
+
+
+def scratch() -> Path:
+    """A new empty folder on a local disk."""
+    return Path(tempfile.mkdtemp(prefix="BreastTumorSeg-", dir=slicer.app.temporaryPath))
+
+
+def register_sample_data() -> None:
+    """Offer a simulated exam in the Sample Data module."""
+    from BreastTumorSegGui import samples
+
+    thumbnail = Path(__file__).parent / "Resources" / "Icons" / f"{samples.NAME}.png"
+    samples.register(thumbnail, lambda source: BreastTumorSegLogic().simulation.download(source))

@@ -1,0 +1,268 @@
+"""The Exam panel: load phases, check their order and times, confirm them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import qt
+import slicer
+from slicer.i18n import tr as _
+
+from BreastTumorSegGui import ask, derived, exam_table, layouts, scene
+from BreastTumorSegGui.exam import Exam
+from BreastTumorSegGui.exam_sources import ExamSources, Loaded
+from BreastTumorSegGui.exam_table import Row
+from BreastTumorSegGui.tasks import Progress, Task, Work, stage
+from BreastTumorSegLib.core.exam import Problem, TimeSource
+
+NAME, TIME, SOURCE, NOTES = range(4)
+FATAL, WARNING = "✖ ", "⚠ "
+
+
+def source_words(source: TimeSource) -> str:
+    """Where a time was read, in words short enough for a column."""
+    return {
+        TimeSource.ACQUISITION_DATE_TIME: _("acquisition date and time"),
+        TimeSource.ACQUISITION_TIME: _("acquisition time"),
+        TimeSource.TRIGGER_TIME: _("trigger time"),
+        TimeSource.TEMPORAL_OFFSET: _("temporal offset"),
+        TimeSource.TEMPORAL_POSITION: _("temporal position"),
+        TimeSource.CONTENT_TIME: _("content time"),
+        TimeSource.SERIES_TIME: _("series time"),
+        TimeSource.SERIES_DESCRIPTION: _("series text TT="),
+        TimeSource.MAMA_MIA: _("MAMA-MIA json"),
+        TimeSource.NRRD: _("NRRD header"),
+        TimeSource.SEQUENCE: _("sequence index"),
+        TimeSource.MULTIVOLUME: _("frame labels"),
+        TimeSource.USER: _("typed here"),
+        TimeSource.ASSUMED: _("assumed"),
+    }[source]
+
+
+class ExamPanel:
+    """Wires the panel's widgets to an exam.
+
+    Args:
+        widget: The loaded ExamPanel.ui.
+        exam: The exam in the scene.
+        sources: Where phases come from.
+        settings: Gives folders a user chose.
+    """
+
+    def __init__(self, widget: qt.QWidget, exam: Exam, sources: ExamSources) -> None:
+        self.widget = widget
+        self.ui = slicer.util.childWidgetVariables(widget)
+        self._exam = exam
+        self._sources = sources
+        self._task: Task | None = None
+        self._connect()
+        self._prepare_table()
+        self.refresh()
+
+    @property
+    def busy(self) -> bool:
+        """Whether something is being loaded or computed."""
+        return self._task is not None
+
+    def abandon(self) -> None:
+        """End what is under way: the scene closes or the module goes."""
+        if self._task is not None:
+            self._task.abandon()
+            self._task = None
+
+    def refresh(self) -> None:
+        """Show the exam as it is."""
+        rows = self._exam.rows
+        self._fill(rows)
+        self.ui.notesLabel.text = "\n".join(self._exam.notes)
+        self.ui.notesLabel.visible = bool(self._exam.notes)
+        self._enable(rows)
+
+    def load(self, work: Work) -> None:
+        """Load an exam in the place of the one in the table."""
+        self._start(work, self._loaded)
+
+    def _connect(self) -> None:
+        ui = self.ui
+        clicks: dict[Any, Callable[[], None]] = {
+            ui.loadFolderButton: self._on_folder,
+            ui.loadFilesButton: self._on_files,
+            ui.useVolumesButton: lambda: self.load(self._sources.from_volumes(ui.volumesSelector.checkedNodes())),
+            ui.useSequenceButton: self._on_sequence,
+            ui.cancelLoadingButton: lambda: self._task and self._task.cancel(),
+            ui.upButton: lambda: self._move(-1),
+            ui.downButton: lambda: self._move(1),
+            ui.removeButton: self._on_remove,
+            ui.confirmButton: self._exam.confirm,
+            ui.subtractButton: lambda: self._start(self._subtractions(), self._show_subtractions),
+            ui.projectButton: lambda: self._start(self._projections(), layouts.show_projections),
+            ui.breastLayoutButton: self._on_breast_layout,
+            ui.compareButton: lambda: layouts.show_comparison([row.node for row in self._exam.rows]),
+        }
+        for button, action in clicks.items():
+            button.connect("clicked()", action)
+        ui.volumesSelector.connect("checkedNodesChanged()", self._enable)
+        ui.sequenceSelector.connect("currentNodeChanged(vtkMRMLNode*)", lambda _node: self._enable())
+        ui.phasesTable.connect("cellChanged(int,int)", self._on_edited)
+        ui.phasesTable.connect("itemSelectionChanged()", self._enable)
+
+    def _prepare_table(self) -> None:
+        header = self.ui.phasesTable.horizontalHeader()
+        for column, width in ((NAME, 78), (TIME, 56), (SOURCE, 74)):
+            header.resizeSection(column, width)
+        self.ui.loadingArea.visible = False
+
+    def _on_folder(self) -> None:
+        folder = ask.for_folder(_("Folder of the exam"))
+        if folder:
+            self.load(self._sources.from_files([folder]))
+
+    def _on_files(self) -> None:
+        files = ask.for_volume_files(_("Files of the phases"))
+        if files:
+            self.load(self._sources.from_files(files))
+
+    def _on_sequence(self) -> None:
+        node = self.ui.sequenceSelector.currentNode()
+        is_browser = node.IsA("vtkMRMLSequenceBrowserNode")
+        self.load(self._sources.from_sequence(node) if is_browser else self._sources.from_multivolume(node))
+
+    def _on_breast_layout(self) -> None:
+        layouts.show_breast()
+        scene.show(self._exam.first_post)
+
+    def _on_edited(self, index: int, column: int) -> None:
+        rows = self._exam.rows
+        text = self.ui.phasesTable.item(index, column).text()
+        if column == NAME and text.strip():
+            rows[index].node.SetName(text.strip())
+        try:
+            changed = exam_table.with_time(rows, index, text) if column == TIME else rows
+        except ValueError:
+            self._tell(_("{text} is no time: type seconds such as 120.").format(text=repr(text)))
+            changed = rows
+        if changed != rows:
+            self._exam.set_rows(changed)
+        self.refresh()
+
+    def _move(self, step: int) -> None:
+        index = self.ui.phasesTable.currentRow()
+        self._exam.set_rows(exam_table.moved(self._exam.rows, index, step))
+        self.refresh()
+        self.ui.phasesTable.selectRow(index + step)
+
+    def _on_remove(self) -> None:
+        index = self.ui.phasesTable.currentRow()
+        rows = self._exam.rows
+        self._exam.set_rows(rows[:index] + rows[index + 1 :])
+        self.refresh()
+
+    def _loaded(self, loaded: Loaded) -> None:
+        self._exam.set_rows(loaded.rows, loaded.notes)
+        self.refresh()
+        scene.show(self._exam.first_post)
+        self._tell(_("Check order and times, then confirm them."))
+
+    def _subtractions(self) -> Work:
+        """A subtraction volume for every phase after contrast."""
+        rows = self._exam.rows
+        made: list[Any] = []
+        try:
+            for row in rows[1:]:
+                pieces = derived.subtract(scene.voxels(row.node), scene.voxels(rows[0].node))
+                enhancement = yield from stage(_("Subtraction"), pieces)
+                made.append(scene.add_volume(enhancement, row.geometry, f"{row.name} - {rows[0].name}"))
+            scene.put_in_folder("Subtractions", made)
+            return made
+        except BaseException:
+            scene.remove(made)
+            raise
+
+    def _show_subtractions(self, made: list[Any]) -> None:
+        first = [row.node for row in self._exam.rows].index(self._exam.first_post)
+        scene.show(made[max(first - 1, 0)])
+
+    def _projections(self) -> Work:
+        """Projections of the first subtraction along the three planes."""
+        geometry = self._exam.rows[0].geometry
+        pieces = derived.subtract(scene.voxels(self._exam.first_post), scene.voxels(self._exam.pre))
+        enhancement = yield from stage(_("Subtraction"), pieces)
+        made: dict[str, Any] = {}
+        try:
+            for plane in derived.AXES:
+                axis = derived.projection_axis(geometry, plane)
+                image = yield from stage(_("Projection"), derived.project(enhancement, axis))
+                made[plane] = scene.add_volume(image, derived.projected(geometry, axis), f"MIP {plane}")
+            scene.put_in_folder("Projections", made.values())
+            return made
+        except BaseException:
+            scene.remove(made.values())
+            raise
+
+    def _start(self, work: Work, done: Callable[[Any], None]) -> None:
+        def ended(finish: Callable[[Any], None]) -> Callable[[Any], None]:
+            def end(value: Any) -> None:
+                self._task = None
+                self._tell("")
+                self.refresh()
+                finish(value)
+
+            return end
+
+        self.ui.loadingBar.setRange(0, 0)  # busy, until there is something to tell
+        self._task = Task(work, ended(done), ended(lambda error: self._tell(str(error))), self._show_progress)
+        self._enable()
+
+    def _show_progress(self, said: Progress) -> None:
+        self.ui.loadingBar.setRange(0, 100)
+        self.ui.loadingBar.setValue(round(100 * said.fraction))
+
+    def _tell(self, text: str) -> None:
+        self.ui.messageLabel.text = text
+        self.ui.messageLabel.visible = bool(text)
+
+    def _fill(self, rows: list[Row]) -> None:
+        table = self.ui.phasesTable
+        wasBlocked = table.blockSignals(True)
+        table.setRowCount(len(rows))
+        for index, (row, problems) in enumerate(zip(rows, exam_table.problems_of(rows), strict=True)):
+            self._fill_row(index, row, problems)
+        table.resizeRowsToContents()
+        table.blockSignals(wasBlocked)
+
+    def _fill_row(self, index: int, row: Row, problems: list[Problem]) -> None:
+        notes = [(FATAL if problem.fatal else WARNING) + str(problem) for problem in problems]
+        texts = (
+            row.name,
+            f"{row.time:g}",
+            source_words(row.source),
+            "\n".join([*notes, exam_table.grid_text(row.geometry)]),
+        )
+        for column, text in enumerate(texts):
+            item = qt.QTableWidgetItem(text)
+            item.setToolTip(text)
+            if column in (SOURCE, NOTES):
+                item.setFlags(qt.Qt.ItemIsSelectable | qt.Qt.ItemIsEnabled)
+            self.ui.phasesTable.setItem(index, column, item)
+
+    def _enable(self, rows: list[Row] | None = None) -> None:
+        rows = self._exam.rows if rows is None else rows
+        ui, idle = self.ui, not self.busy
+        selected = ui.phasesTable.currentRow() if ui.phasesTable.selectedItems() else -1
+        reason = exam_table.reason_against(rows)
+        confirmed = not self._exam.reason_against_running
+        for button in (ui.loadFolderButton, ui.loadFilesButton):
+            button.enabled = idle
+        ui.useVolumesButton.enabled = idle and len(ui.volumesSelector.checkedNodes()) > 0
+        ui.useSequenceButton.enabled = idle and ui.sequenceSelector.currentNode() is not None
+        ui.loadingArea.visible = not idle
+        ui.upButton.enabled = idle and selected > 0
+        ui.downButton.enabled = idle and 0 <= selected < len(rows) - 1
+        ui.removeButton.enabled = idle and selected >= 0
+        ui.confirmButton.enabled = idle and not reason and not confirmed
+        ui.confirmButton.text = _("Confirmed") if confirmed else _("Confirm phases and times")
+        ui.confirmButton.toolTip = reason or _("Confirm that order and times are right.")
+        for button in (ui.subtractButton, ui.projectButton, ui.compareButton):
+            button.enabled = idle and not reason
+        ui.breastLayoutButton.enabled = idle and bool(rows)

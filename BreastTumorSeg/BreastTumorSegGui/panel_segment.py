@@ -1,0 +1,184 @@
+"""The Segment panel: choose model and device, run, see how far it is, cancel."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import qt
+import slicer
+from slicer.i18n import tr as _
+
+from BreastTumorSegGui import time_left
+from BreastTumorSegGui.exam import Exam
+from BreastTumorSegGui.segmentation import Order, Segmentation
+from BreastTumorSegGui.settings import Settings
+from BreastTumorSegGui.tasks import Progress, Task
+from BreastTumorSegGui.time_left import TimeLeft
+from BreastTumorSegLib.core.errors import Cancelled
+
+LOG_TAIL = 20_000
+"""Characters of a log that are shown; the file has all of it."""
+
+
+def stage_words(stage: str) -> str:
+    """What is being done, in words."""
+    return {
+        "export": _("Writing the phases"),
+        "load": _("Reading the phases"),
+        "breast": _("Finding the breasts"),
+        "tumor": _("Finding lesions"),
+        "kinetics": _("Computing kinetic maps"),
+        "clusters": _("Clustering the curves"),
+        "lesions": _("Measuring lesions"),
+        "write": _("Writing the results"),
+        "report": _("Writing the report"),
+        "import": _("Loading the results"),
+    }.get(stage, stage)
+
+
+class SegmentPanel:
+    """Wires the panel's widgets to a segmentation.
+
+    Args:
+        widget: The loaded SegmentPanel.ui.
+        exam: The exam in the scene.
+        segmentation: Runs orders.
+        settings: Of this computer.
+        finished: Called with the segmentation node of a run that is done.
+    """
+
+    def __init__(
+        self,
+        widget: qt.QWidget,
+        exam: Exam,
+        segmentation: Segmentation,
+        settings: Settings,
+        finished: Callable[[slicer.vtkMRMLSegmentationNode], None],
+    ) -> None:
+        self.widget = widget
+        self.ui = slicer.util.childWidgetVariables(widget)
+        self._exam = exam
+        self._segmentation = segmentation
+        self._settings = settings
+        self._finished = finished
+        self._task: Task | None = None
+        self._time: TimeLeft | None = None
+        self._stage = ""
+        self.offer({})
+        self.ui.resultsFolderEdit.setCurrentPath(str(settings.results_folder))
+        self._connect()
+        self._tell("")
+        self.refresh()
+
+    @property
+    def running(self) -> bool:
+        """Whether a run is under way."""
+        return self._task is not None
+
+    def abandon(self) -> None:
+        """End a run, with nobody to tell."""
+        if self._task is not None:
+            self._task.abandon()
+            self._task = None
+            self.refresh()
+
+    def offer(self, report: dict[str, Any]) -> None:
+        """Offer the devices and models that `doctor` found."""
+        devices = [(device["id"], _device_words(device)) for device in report.get("devices", [])]
+        models = [
+            (model["name"], _model_words(model)) for model in report.get("models", []) if model["task"] == "tumor"
+        ]
+        _fill(self.ui.deviceSelector, [("auto", _("Automatic")), *devices], self._settings.device)
+        _fill(self.ui.modelSelector, [("", _("Default")), *models], self._settings.model)
+
+    def refresh(self) -> None:
+        """Enable what can be done now, and say why what can't be."""
+        reason = self._exam.reason_against_running
+        self.ui.runButton.enabled = not reason and not self.running
+        self.ui.runButton.toolTip = reason or _("Segment the exam in the background.")
+        self.ui.cancelButton.enabled = self.running
+        for widget in (self.ui.modelSelector, self.ui.deviceSelector, self.ui.resultsFolderEdit):
+            widget.enabled = not self.running
+        self.ui.progressBar.visible = self.running
+        self.ui.stageLabel.visible = self.running
+
+    def _connect(self) -> None:
+        ui = self.ui
+        ui.runButton.connect("clicked()", self._on_run)
+        ui.cancelButton.connect("clicked()", lambda: self._task and self._task.cancel())
+        ui.deviceSelector.connect("activated(int)", lambda _index: self._keep_choices())
+        ui.modelSelector.connect("activated(int)", lambda _index: self._keep_choices())
+        ui.resultsFolderEdit.connect("currentPathChanged(QString)", self._on_folder)
+
+    def _keep_choices(self) -> None:
+        self._settings.device = self.ui.deviceSelector.currentData
+        self._settings.model = self.ui.modelSelector.currentData
+
+    def _on_folder(self, path: str) -> None:
+        if path:
+            self._settings.results_folder = Path(path)
+
+    def _on_run(self) -> None:
+        device, model = self.ui.deviceSelector.currentData, self.ui.modelSelector.currentData
+        order = Order(self._exam.rows, self._exam.notes, self._settings.results_folder, model, device)
+        self._time = TimeLeft(self._settings.stage_seconds(device), time.monotonic)
+        self._stage = ""
+        self.ui.logText.plainText = ""
+        self.ui.progressBar.setValue(0)
+        self._tell("")
+        work = self._segmentation.run(order, self._log)
+        self._task = Task(work, self._on_done, self._on_failed, self._show_progress)
+        self.refresh()
+
+    def _on_done(self, segmentation: slicer.vtkMRMLSegmentationNode) -> None:
+        self._task = None
+        self._settings.keep_stage_seconds(self.ui.deviceSelector.currentData, self._time.measured())
+        self._tell(_("Done: {name}.").format(name=segmentation.GetName()))
+        self.refresh()
+        self._finished(segmentation)
+
+    def _on_failed(self, error: Exception) -> None:
+        self._task = None
+        log = getattr(error, "log", None)
+        kept = _(" The log is {file}.").format(file=log) if log else ""
+        self._tell(_("Cancelled.") if isinstance(error, Cancelled) else f"{error}{kept}")
+        if log and log.is_file():
+            self._log(log.read_text(encoding="utf-8", errors="replace")[-LOG_TAIL:])
+        self.refresh()
+
+    def _show_progress(self, said: Progress) -> None:
+        self._time.update(said.stage, said.fraction)
+        if said.stage != self._stage:
+            self._stage = said.stage
+            self._log(stage_words(said.stage))
+        self.ui.progressBar.setValue(round(100 * self._time.fraction))
+        left = time_left.text(self._time.seconds)
+        self.ui.stageLabel.text = ", ".join(filter(None, (stage_words(said.stage), left)))
+
+    def _log(self, text: str) -> None:
+        self.ui.logText.appendPlainText(text)
+
+    def _tell(self, text: str) -> None:
+        self.ui.messageLabel.text = text
+        self.ui.messageLabel.visible = bool(text)
+
+
+def _fill(selector: qt.QComboBox, entries: list[tuple[str, str]], chosen: str) -> None:
+    selector.clear()
+    for value, words in entries:
+        selector.addItem(words, value)
+    selector.setCurrentIndex(
+        max(0, [value for value, _words in entries].index(chosen) if chosen in dict(entries) else 0)
+    )
+
+
+def _device_words(device: dict[str, Any]) -> str:
+    free = device.get("memory_free_mb")
+    return f"{device['name']}, {free / 1024:.1f} GB free" if free else device["name"]
+
+
+def _model_words(model: dict[str, Any]) -> str:
+    return model["name"] if model["ok"] is not False else f"{model['name']} ({model['message']})"

@@ -1,0 +1,180 @@
+"""A results folder in the scene: a segmentation, and behind it the maps and the table of lesions that belong to it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import slicer
+from BreastTumorSegLib.core.colors import BREAST, CLUSTERS, CURVE_TYPES, rgb
+
+from BreastTumorSegGui import scene, terminology
+from BreastTumorSegGui.scene import SegmentStyle
+from BreastTumorSegGui.tasks import Progress, Work
+from BreastTumorSegLib.core.result import CURVE_TYPES as CURVE_NAMES
+from BreastTumorSegLib.core.result import LEFT, RIGHT
+from BreastTumorSegLib.io.pieces import read_in_pieces
+
+RESULT = "BreastTumorSeg.Result"
+"""Attribute of a result's segmentation: the name of its folder. The folder's place is this computer's affair."""
+LESIONS = "BreastTumorSeg.Lesions"
+MAPS = {
+    "Tumour probability": "tumor_probability",
+    "Percent enhancement": "kinetics/pe",
+    "Signal enhancement ratio": "kinetics/ser",
+    "Curve type": "kinetics/curve_type",
+    "Clusters": "heterogeneity",
+}
+"""Maps that can be laid over the exam, and their files."""
+PROBABILITY = "Tumour probability"
+LESION_COLUMNS = ("label", "side", "volume_ml", "diameter_mm", "size_category", "worst_curve", "peak_pe", "ser",
+                  "confidence", "R_mm", "A_mm", "S_mm")  # fmt: skip
+_FILES = ("breast", "tumor", *MAPS.values())
+
+
+def load(folder: Path, reference: slicer.vtkMRMLScalarVolumeNode) -> Work:
+    """Add a results folder to the scene.
+
+    Args:
+        reference: A phase of its exam, whose grid it has.
+
+    Returns:
+        Its segmentation; maps and lesions hang on it by node references.
+    """
+    made: list[Any] = []
+    try:
+        manifest = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+        arrays = {}
+        for index, name in enumerate(_FILES):
+            pieces = read_in_pieces(folder / f"{name}.nii.gz")
+            arrays[name], geometry = yield from _progress(pieces, index)
+        segmentation = _segmentation(folder.name, reference, made)
+        yield None
+        scene.add_segments(segmentation, arrays["breast"], geometry, _breasts())
+        scene.add_segments(segmentation, arrays["tumor"], geometry, _lesions(manifest["lesions"]))
+        for title, file in MAPS.items():
+            made.append(_map(title, arrays[file], geometry, folder.name))
+            segmentation.SetNodeReferenceID(_role(title), made[-1].GetID())
+            yield None
+        made.append(_table(manifest["lesions"], folder.name))
+        segmentation.SetNodeReferenceID(LESIONS, made[-1].GetID())
+        scene.put_in_folder(f"Result {folder.name}", made)
+        return segmentation
+    except BaseException:
+        scene.remove(made)
+        raise
+
+
+def map_of(segmentation: slicer.vtkMRMLSegmentationNode | None, title: str) -> slicer.vtkMRMLScalarVolumeNode | None:
+    """A result's map by its title in `MAPS`."""
+    return segmentation.GetNodeReference(_role(title)) if segmentation is not None and title in MAPS else None
+
+
+def lesions_of(segmentation: slicer.vtkMRMLSegmentationNode | None) -> list[dict[str, str]]:
+    """A result's lesions, one a row of its table, by column."""
+    table = segmentation.GetNodeReference(LESIONS) if segmentation is not None else None
+    if table is None:
+        return []
+    return [
+        {name: table.GetCellText(row, column) for column, name in enumerate(LESION_COLUMNS)}
+        for row in range(table.GetNumberOfRows())
+    ]
+
+
+def preview_threshold(segmentation: slicer.vtkMRMLSegmentationNode | None, threshold: float) -> None:
+    """Let the probability's overlay show from a threshold on; no mask is changed."""
+    probability = map_of(segmentation, PROBABILITY)
+    if probability is not None:
+        display = probability.GetDisplayNode()
+        display.SetApplyThreshold(True)
+        display.SetThreshold(threshold, 1.0)
+
+
+def threshold_of(manifest: dict[str, Any]) -> float | None:
+    """The threshold that the result was made with, where it says so."""
+    return next((model["threshold"] for model in manifest["models"] if "threshold" in model), None)
+
+
+def _progress(pieces: Iterator[float], index: int) -> Work:
+    while True:
+        try:
+            fraction = next(pieces)
+        except StopIteration as end:
+            return end.value
+        yield Progress("import", (index + fraction) / len(_FILES))
+
+
+def _role(title: str) -> str:
+    return f"BreastTumorSeg.{title.replace(' ', '')}"
+
+
+def _segmentation(
+    name: str, reference: slicer.vtkMRMLScalarVolumeNode, made: list[Any]
+) -> slicer.vtkMRMLSegmentationNode:
+    segmentation = scene.add_segmentation(f"Segmentation {name}", reference)
+    made.append(segmentation)
+    segmentation.SetAttribute(RESULT, name)
+    return segmentation
+
+
+def _breasts() -> list[SegmentStyle]:
+    color = tuple(value / 255 for value in rgb(BREAST))
+    darker = tuple(0.7 * value for value in color)
+    return [
+        SegmentStyle(RIGHT, "RightBreast", "Right breast", color, terminology.breast("right"), 0.05),
+        SegmentStyle(LEFT, "LeftBreast", "Left breast", darker, terminology.breast("left"), 0.05),
+    ]
+
+
+def _lesions(lesions: list[dict[str, Any]]) -> list[SegmentStyle]:
+    return [
+        SegmentStyle(
+            lesion["label"],
+            f"Lesion{lesion['label']}",
+            f"Lesion {lesion['label']}",
+            terminology.MASS_COLOR,
+            terminology.lesion(lesion["side"]),
+            0.3,
+        )
+        for lesion in lesions
+    ]
+
+
+def _map(title: str, array: Any, geometry: Any, name: str) -> slicer.vtkMRMLScalarVolumeNode:
+    return scene.add_volume(array, geometry, f"{title} {name}", *_look(title))
+
+
+def _look(title: str) -> tuple[tuple[float, float], str, bool]:
+    """Window, colours and whether to interpolate."""
+    if title == "Curve type":
+        entries = [(label, _unit(color)) for label, color in zip(CURVE_NAMES, CURVE_TYPES, strict=True)]
+        return (0, len(entries) - 1), scene.add_color_table("Curve types", entries).GetID(), False
+    if title == "Clusters":
+        entries = [("not enhancing", (0.0, 0.0, 0.0))]
+        entries += [(f"cluster {label}", _unit(color)) for label, color in enumerate(CLUSTERS, start=1)]
+        return (0, len(entries) - 1), scene.add_color_table("TIC clusters", entries).GetID(), False
+    windows = {PROBABILITY: (0.0, 1.0), "Percent enhancement": (0.0, 200.0), "Signal enhancement ratio": (0.0, 2.0)}
+    return windows[title], "vtkMRMLColorTableNodeIron", True
+
+
+def _unit(color: str) -> tuple[float, float, float]:
+    red, green, blue = rgb(color)
+    return (red / 255, green / 255, blue / 255)
+
+
+def _table(lesions: list[dict[str, Any]], name: str) -> slicer.vtkMRMLTableNode:
+    table = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTableNode", f"Lesions {name}")
+    for column in LESION_COLUMNS:
+        table.AddColumn().SetName(column)
+    for lesion in lesions:
+        row = table.AddEmptyRow()
+        values = {**lesion, **dict(zip(("R_mm", "A_mm", "S_mm"), scene.ras(lesion["centre"]), strict=True))}
+        for index, column in enumerate(LESION_COLUMNS):
+            table.SetCellText(row, index, _cell(values[column]))
+    return table
+
+
+def _cell(value: Any) -> str:
+    return "" if value is None else f"{value:.3f}" if isinstance(value, float) else str(value)

@@ -1,0 +1,215 @@
+"""Between MRML nodes and arrays. Slicer's RAS meets the library's LPS here and nowhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import slicer
+import vtk
+import vtk.util.numpy_support
+
+from BreastTumorSegLib.core.geometry import Geometry
+
+LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+LABELMAP = "Binary labelmap"  # vtkSegmentationConverter::GetBinaryLabelmapRepresentationName
+
+
+@dataclass(frozen=True)
+class SegmentStyle:
+    """How a label becomes a segment.
+
+    Attributes:
+        label: Its value in the labelmap.
+        segment_id: Stays the same when a user renames the segment.
+        name: As shown.
+        color: Red, green, blue, 0 to 1.
+        terminology: Slicer's terminology entry as text.
+        fill: Opacity of its inside in slice views, 0 to 1.
+    """
+
+    label: int
+    segment_id: str
+    name: str
+    color: tuple[float, float, float]
+    terminology: str
+    fill: float
+
+
+def ras(position_lps: Sequence[float]) -> tuple[float, float, float]:
+    """A position in RAS from LPS, millimetres."""
+    left, posterior, superior = position_lps
+    return (-left, -posterior, superior)
+
+
+def matrix_of(geometry: Geometry) -> vtk.vtkMatrix4x4:
+    """Voxel index (i, j, k) to RAS millimetres."""
+    matrix = vtk.vtkMatrix4x4()
+    matrix.DeepCopy((LPS_TO_RAS @ geometry.matrix).ravel().tolist())
+    return matrix
+
+
+def geometry_of(volume: slicer.vtkMRMLVolumeNode) -> Geometry:
+    """The grid of a volume, in LPS, without its parent transform; see `is_moved`."""
+    matrix = vtk.vtkMatrix4x4()
+    volume.GetIJKToRASMatrix(matrix)
+    to_lps = LPS_TO_RAS @ np.reshape(
+        [matrix.GetElement(row, column) for row in range(4) for column in range(4)], (4, 4)
+    )
+    spacing = np.linalg.norm(to_lps[:3, :3], axis=0)
+    direction = to_lps[:3, :3] / spacing
+    size = volume.GetImageData().GetDimensions()
+    return Geometry(
+        tuple(size), tuple(spacing.tolist()), tuple(to_lps[:3, 3].tolist()), tuple(direction.ravel().tolist())
+    )
+
+
+def is_moved(volume: slicer.vtkMRMLVolumeNode) -> bool:
+    """True when a transform moves the volume: its voxels are then not where its own grid says."""
+    return volume.GetParentTransformNode() is not None
+
+
+def voxels(volume: slicer.vtkMRMLScalarVolumeNode) -> np.ndarray:
+    """Voxels (Z, Y, X) of a volume, (Z, Y, X, C) where it has several components; not a copy."""
+    return slicer.util.arrayFromVolume(volume)
+
+
+def add_volume(
+    array: np.ndarray,
+    geometry: Geometry,
+    name: str,
+    window: tuple[float, float] | None = None,
+    color_id: str = "vtkMRMLColorTableNodeGrey",
+    smooth: bool = True,
+) -> slicer.vtkMRMLScalarVolumeNode:
+    """Add a volume that shares the array's memory.
+
+    Args:
+        array: Voxels (Z, Y, X).
+        window: Values shown as darkest and brightest; by default from the voxels.
+        color_id: Colour node.
+        smooth: Interpolate between voxels; not for labels.
+    """
+    node = slicer.mrmlScene.CreateNodeByClass("vtkMRMLScalarVolumeNode")
+    node.UnRegister(None)
+    node.SetName(slicer.mrmlScene.GenerateUniqueName(name))
+    node.SetIJKToRASMatrix(matrix_of(geometry))
+    node.SetAndObserveImageData(_image(array))
+    slicer.mrmlScene.AddNode(node)
+    _show_with(node, window or _window(array), color_id, smooth)
+    return node
+
+
+def share_volume(volume: slicer.vtkMRMLScalarVolumeNode, name: str) -> slicer.vtkMRMLScalarVolumeNode:
+    """Add a volume with the voxels of one outside the scene, such as an item of a sequence; nothing is copied."""
+    return add_volume(voxels(volume), geometry_of(volume), name)
+
+
+def add_segmentation(name: str, reference: slicer.vtkMRMLScalarVolumeNode) -> slicer.vtkMRMLSegmentationNode:
+    """Add an empty segmentation on the grid of a volume."""
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", slicer.mrmlScene.GenerateUniqueName(name))
+    node.CreateDefaultDisplayNodes()
+    node.SetReferenceImageGeometryParameterFromVolumeNode(reference)
+    return node
+
+
+def add_segments(
+    segmentation: slicer.vtkMRMLSegmentationNode, labels: np.ndarray, geometry: Geometry, styles: Iterable[SegmentStyle]
+) -> None:
+    """Add one segment a label; they share the labelmap, as a layer does in Slicer, and so nothing is copied.
+
+    Args:
+        labels: uint8 (Z, Y, X).
+    """
+    image = slicer.vtkOrientedImageData()
+    image.ShallowCopy(_image(labels))
+    image.SetGeometryFromImageToWorldMatrix(matrix_of(geometry))
+    for style in styles:
+        segment = slicer.vtkSegment()
+        segment.SetName(style.name)
+        segment.SetColor(*style.color)
+        segment.SetTerminology(style.terminology)
+        segment.SetLabelValue(style.label)
+        segment.AddRepresentation(LABELMAP, image)
+        segmentation.GetSegmentation().AddSegment(segment, style.segment_id)
+        segmentation.GetDisplayNode().SetSegmentOpacity2DFill(style.segment_id, style.fill)
+
+
+def add_color_table(
+    name: str, entries: Sequence[tuple[str, tuple[float, float, float]]]
+) -> slicer.vtkMRMLColorTableNode:
+    """A table of named colours for labels from 0, transparent at 0; the one in the scene where it is there already."""
+    known = slicer.mrmlScene.GetFirstNodeByName(name)
+    if known is not None and known.IsA("vtkMRMLColorTableNode"):
+        return known
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLColorTableNode", name)
+    node.SetTypeToUser()
+    node.SetNumberOfColors(len(entries))
+    for index, (label, color) in enumerate(entries):
+        node.SetColor(index, label, *color, 0.0 if index == 0 else 1.0)
+    return node
+
+
+def put_in_folder(name: str, nodes: Iterable[slicer.vtkMRMLNode]) -> None:
+    """Collect nodes in a new folder of the subject hierarchy."""
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
+    folder = hierarchy.CreateFolderItem(hierarchy.GetSceneItemID(), name)
+    for node in nodes:
+        hierarchy.SetItemParent(hierarchy.GetItemByDataNode(node), folder)
+
+
+def remove(nodes: Iterable[slicer.vtkMRMLNode | None]) -> None:
+    """Take nodes out of the scene, with what displays them."""
+    for node in nodes:
+        if node is not None and node.GetScene() is not None:
+            for index in reversed(range(node.GetNumberOfDisplayNodes())):
+                slicer.mrmlScene.RemoveNode(node.GetNthDisplayNode(index))
+            slicer.mrmlScene.RemoveNode(node)
+
+
+def show(volume: slicer.vtkMRMLVolumeNode | None, overlay: slicer.vtkMRMLVolumeNode | None = None) -> None:
+    """Show a volume in all slice views, and another over it."""
+    slicer.util.setSliceViewerLayers(background=volume, foreground=overlay, fit=True)
+
+
+def set_overlay(volume: slicer.vtkMRMLVolumeNode | None, opacity: float) -> None:
+    """Show a volume over what the slice views show; None takes it away."""
+    for composite in slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode"):
+        composite.SetForegroundVolumeID(volume.GetID() if volume is not None else None)
+        composite.SetForegroundOpacity(opacity)
+
+
+def jump_to(position_ras: Sequence[float]) -> None:
+    """Centre all slice views on a position and point the 3D views' cameras at it."""
+    for slice_node in slicer.util.getNodesByClass("vtkMRMLSliceNode"):
+        slice_node.JumpSliceByCentering(*position_ras)
+    for camera in slicer.util.getNodesByClass("vtkMRMLCameraNode"):
+        camera.SetFocalPoint(*position_ras)
+
+
+def _image(array: np.ndarray) -> vtk.vtkImageData:
+    """An image that shares the array's memory; VTK keeps the array alive."""
+    flat = np.ascontiguousarray(array).reshape(-1)
+    image = vtk.vtkImageData()
+    image.SetDimensions(*reversed(array.shape))
+    image.GetPointData().SetScalars(vtk.util.numpy_support.numpy_to_vtk(flat))
+    return image
+
+
+def _window(array: np.ndarray) -> tuple[float, float]:
+    """From the 1st to the 99.5th percentile of every 64th voxel: Slicer's own choice would look at all of them."""
+    sample = array[::4, ::4, ::4]
+    low, high = np.percentile(sample, (1, 99.5)) if sample.size else (0.0, 1.0)
+    return float(low), float(max(high, low + 1e-6))
+
+
+def _show_with(node: slicer.vtkMRMLScalarVolumeNode, window: tuple[float, float], color_id: str, smooth: bool) -> None:
+    display = slicer.mrmlScene.CreateNodeByClass("vtkMRMLScalarVolumeDisplayNode")
+    display.UnRegister(None)
+    display.SetAutoWindowLevel(False)
+    display.SetWindowLevelMinMax(*window)
+    display.SetInterpolate(smooth)
+    slicer.mrmlScene.AddNode(display)
+    display.SetAndObserveColorNodeID(color_id)
+    node.SetAndObserveDisplayNodeID(display.GetID())

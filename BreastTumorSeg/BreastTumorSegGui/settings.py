@@ -1,0 +1,63 @@
+"""What belongs to this computer and not to the scene: kept in Slicer's settings."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import qt
+
+DEFAULT_STAGE_SECONDS = {"export": 1.0, "load": 2.0, "breast": 6.0, "tumor": 8.0, "kinetics": 2.0, "clusters": 2.0,
+                         "lesions": 1.0, "write": 4.0, "report": 3.0, "import": 3.0}  # fmt: skip
+"""Until a first run has measured them: a whole exam on two CPU cores."""
+
+
+class Settings:
+    """Results folder, device, model, and how long each stage took here."""
+
+    PREFIX = "BreastTumorSeg/"
+
+    @property
+    def results_folder(self) -> Path:
+        """Where results go; a folder in the user's documents unless chosen."""
+        documents = qt.QStandardPaths.writableLocation(qt.QStandardPaths.DocumentsLocation)
+        return Path(self._get("ResultsFolder", "") or Path(documents) / "BreastTumorSeg")
+
+    @results_folder.setter
+    def results_folder(self, folder: Path) -> None:
+        self._set("ResultsFolder", str(folder))
+
+    @property
+    def device(self) -> str:
+        """Chosen device: "auto", "cpu" or "cuda"."""
+        return self._get("Device", "auto")
+
+    @device.setter
+    def device(self, device: str) -> None:
+        self._set("Device", device)
+
+    @property
+    def model(self) -> str:
+        """Chosen tumour model; "" for the registry's default."""
+        return self._get("Model", "")
+
+    @model.setter
+    def model(self, model: str) -> None:
+        self._set("Model", model)
+
+    def stage_seconds(self, device: str) -> dict[str, float]:
+        """How long each stage took on a device, last time."""
+        try:
+            return {**DEFAULT_STAGE_SECONDS, **json.loads(self._get(f"StageSeconds/{device}", "{}"))}
+        except ValueError:
+            return dict(DEFAULT_STAGE_SECONDS)
+
+    def keep_stage_seconds(self, device: str, seconds: dict[str, float]) -> None:
+        """Note how long each stage took on a device."""
+        self._set(f"StageSeconds/{device}", json.dumps(seconds))
+
+    def _get(self, key: str, default: str) -> str:
+        return qt.QSettings().value(self.PREFIX + key, default) or default
+
+    def _set(self, key: str, value: str) -> None:
+        qt.QSettings().setValue(self.PREFIX + key, value)

@@ -1,0 +1,96 @@
+"""What is installed, and installing what is missing: only when the user asks for it."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import slicer
+
+from BreastTumorSegGui.tasks import Work, follow
+from BreastTumorSegGui.worker import Launcher
+from BreastTumorSegLib.core.errors import DependencyError
+
+REQUESTER = "BreastTumorSeg"
+TORCH = ">=2.8"
+
+
+class Setup:
+    """Examines and completes the installation.
+
+    Args:
+        launcher: Starts the library.
+        requirements: The file of packages that it needs beside PyTorch.
+        scratch: Makes a new empty folder on a local disk.
+    """
+
+    def __init__(self, launcher: Launcher, requirements: Path, scratch: Callable[[], Path]) -> None:
+        self._launcher = launcher
+        self._requirements = requirements
+        self._scratch = scratch
+
+    def examine(self, results: Path) -> Work:
+        """The work of a task that ends with what `doctor` found."""
+        folder = self._scratch()
+        found: dict[str, Any] = {}
+        try:
+            arguments = ["--events", "--results", str(results)]
+            events = self._launcher.run("BreastTumorSegLib.doctor", arguments, folder / "log.txt")
+            yield from follow(events, found.update)
+            return found
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def install(self) -> None:
+        """Install what is missing from the package index: PyTorch through its extension, the rest with pip.
+
+        Raises:
+            DependencyError: The PyTorch extension is not installed.
+            subprocess.CalledProcessError: pip failed.
+        """
+        self._install_torch()
+        packaging = getattr(slicer, "packaging", None)  # Slicer 5.12 and later
+        if packaging is not None:
+            wanted = packaging.load_requirements(self._requirements)
+            packaging.pip_ensure(wanted, prompt_install=False, requester=REQUESTER)
+        else:
+            slicer.util.pip_install(["-r", str(self._requirements)])
+
+    def install_from(self, folder: Path) -> None:
+        """Install what is missing from a folder of wheels, without a network.
+
+        Raises:
+            DependencyError: The folder holds no wheels.
+            subprocess.CalledProcessError: pip failed.
+        """
+        if not any(folder.glob("*.whl")):
+            raise DependencyError(f"{folder} holds no wheels.", "Choose the folder with the .whl files.")
+        source = ["--no-index", "--find-links", str(folder)]
+        slicer.util.pip_install([*source, f"torch{TORCH}", "-r", str(self._requirements)])
+
+    def _install_torch(self) -> None:
+        try:
+            import PyTorchUtils
+        except ImportError as error:
+            raise DependencyError(
+                "Slicer's PyTorch extension is not installed.",
+                "Install PyTorch in the Extensions Manager, restart Slicer, and come back; or install from wheels.",
+            ) from error
+        logic = PyTorchUtils.PyTorchUtilsLogic()
+        if not logic.torchInstalled():
+            logic.installTorch(**_accepted(logic.installTorch, askConfirmation=False, torchVersionRequirement=TORCH))
+
+
+def as_text(report: dict[str, Any]) -> str:
+    """What `doctor` found, for people."""
+    return report.get("text") or json.dumps(report, indent=2)
+
+
+def _accepted(function: Callable[..., Any], **wanted: Any) -> dict[str, Any]:
+    """Those arguments that a function takes: the PyTorch extension has changed its own more than once."""
+    known = inspect.signature(function).parameters
+    return {name: value for name, value in wanted.items() if name in known}
