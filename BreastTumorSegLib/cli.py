@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,8 +11,9 @@ from typing import Annotated, Any
 import typer
 
 from BreastTumorSegLib.core.cancel import cancellable
-from BreastTumorSegLib.core.errors import BreastTumorSegError, Cancelled, InputError, OutputError, typed_errors
-from BreastTumorSegLib.core.events import Events, JsonEvents
+from BreastTumorSegLib.core.errors import InputError, OutputError, require_packages
+from BreastTumorSegLib.core.events import SEGMENT_STAGES, Events, JsonEvents
+from BreastTumorSegLib.core.job import reporting, run_and_leave
 
 app = typer.Typer(
     add_completion=False,
@@ -53,7 +51,8 @@ class TextEvents(Events):
         if event["event"] == "warning":
             self._line(f"warning: {event['message']}")
         elif event["event"] == "progress":
-            text = f"{event['stage']} {event['done']}/{event['total']}"
+            count = f" {event['done']}/{event['total']}" if event["total"] > 1 else ""
+            text = event["stage"] + count
             if sys.stderr.isatty():
                 print(f"\r{text:<40}", end="", file=sys.stderr, flush=True)
             elif event["stage"] != self._stage:
@@ -65,7 +64,10 @@ class TextEvents(Events):
 
 
 Inputs = Annotated[
-    list[Path], typer.Argument(help="A DICOM folder, a folder or list of 3D volumes, a 4D volume, or a MAMA-MIA case.")
+    list[Path],
+    typer.Argument(
+        help="A DICOM folder, a folder or list of 3D volumes, a 4D volume, a MAMA-MIA case, or an exam folder."
+    ),
 ]
 Times = Annotated[
     str | None, typer.Option(help="Seconds after the pre-contrast phase, one a phase: 0,120,240.", metavar="LIST")
@@ -85,10 +87,10 @@ def inspect(
     """Show an exam's phases, where each time was read, and every problem. Reads headers only."""
     from BreastTumorSegLib.io import read_phase_table
 
-    with _reporting(Events()):
+    with reporting(Events()):
         table = read_phase_table(inputs, _numbers(times), interval)
         if as_json:
-            print(json.dumps(_table_as_json(table), indent=2))
+            print(json.dumps(table.as_dict(), indent=2))
         else:
             _print_table(table)
     if any(problem.fatal for problem in table.problems):
@@ -110,7 +112,7 @@ def segment(
         raise typer.BadParameter("Name the input and the folder for the results.")
     events = JsonEvents(sys.stdout) if progress is ProgressForm.json else TextEvents()
     *sources, out = inputs
-    with _reporting(events):
+    with reporting(events):
         report = _segment(sources, out, model, device, _numbers(times), interval, overwrite, events)
         events.finished(out=str(out))
     if progress is ProgressForm.text:
@@ -127,12 +129,14 @@ def _segment(
     overwrite: bool,
     events: Events,
 ) -> Path:
+    events.started(command="segment", stages=SEGMENT_STAGES)
+    require_packages()
     from BreastTumorSegLib.io import load_exam, results_folder, write_result
 
-    events.started(command="segment")
     _refuse_over_input(sources, out)
     with results_folder(out, overwrite) as folder, cancellable(events, folder, isinstance(events, JsonEvents)):
         exam = load_exam(sources, times, interval, events)
+        events.progress("models", 0, 1)  # importing PyTorch takes seconds
         from BreastTumorSegLib.report.html import write_report
         from BreastTumorSegLib.segmentation.pipeline import segment_exam
 
@@ -161,7 +165,7 @@ def simulate(
     from BreastTumorSegLib.segmentation.inference import choose_device
 
     events = TextEvents()
-    with _reporting(events), cancellable(events):
+    with reporting(events), cancellable(events):
         for name in simulate_cohort(out, site, cases, seed, str(choose_device(device)), events):
             print(out / "images" / name)
 
@@ -176,7 +180,7 @@ def evaluate(
     """Compare masks with references: a table a case and a summary."""
     from BreastTumorSegLib.metrics.evaluate import evaluate_folders
 
-    with _reporting(Events()):
+    with reporting(Events()):
         evaluate_folders(predictions, references, out, convention.value)
     print((out / "summary.csv").read_text(encoding="utf-8"), end="")
 
@@ -194,7 +198,7 @@ def train(
     from BreastTumorSegLib.training.engine import train as run
 
     events = TextEvents()
-    with _reporting(events), cancellable(events):
+    with reporting(events), cancellable(events):
         try:
             settings = TrainingConfig.model_validate_json(config.read_bytes())
         except ValidationError as error:
@@ -208,7 +212,7 @@ def list_models() -> None:
     """The bundles, their tasks, and which is the default."""
     from BreastTumorSegLib.networks.bundle import registry
 
-    with _reporting(Events()):
+    with reporting(Events()):
         for name, entry in registry().items():
             print(f"{name:<24}{entry.task:<10}{'default' if entry.default else ''}")
 
@@ -218,23 +222,22 @@ def verify_models() -> None:
     """Check every bundle's weights against the registry."""
     from BreastTumorSegLib.networks.bundle import registry, verify_bundle
 
-    with _reporting(Events()):
+    with reporting(Events()):
         for name in registry():
             print(f"{name:<24}{verify_bundle(name)}")
 
 
-@contextmanager
-def _reporting(events: Events) -> Iterator[None]:
-    """Turn typed errors into an event, a message and their exit code."""
-    try:
-        with typed_errors():
-            yield
-    except (BreastTumorSegError, KeyboardInterrupt) as error:
-        known = error if isinstance(error, BreastTumorSegError) else Cancelled()
-        events.failed(known)
-        if not isinstance(events, JsonEvents):
-            print(f"error: {known}", file=sys.stderr)
-        raise typer.Exit(known.exit_code) from error
+@app.command()
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+    results: Annotated[Path | None, typer.Option(help="Folder whose disk is looked at, too.")] = None,
+) -> None:
+    """Show what is installed, device, memory, disk and models, and what keeps them from working."""
+    from BreastTumorSegLib.doctor import examine, shown
+
+    report = examine(results)
+    print(shown(report, as_json))
+    raise typer.Exit(report.exit_code)
 
 
 def _numbers(text: str | None) -> list[float] | None:
@@ -244,16 +247,6 @@ def _numbers(text: str | None) -> list[float] | None:
         return [float(part) for part in text.split(",")]
     except ValueError as error:
         raise InputError(f"--times {text!r} is no list of numbers.", "Give numbers such as 0,120,240.") from error
-
-
-def _table_as_json(table: Any) -> dict[str, Any]:
-    return {
-        "phases": [
-            {"name": p.name, "time_s": p.time, "source": p.source.value, "files": len(p.files), **vars(p.geometry)}
-            for p in table.phases
-        ],
-        "problems": [vars(problem) for problem in table.problems],
-    }
 
 
 def _print_table(table: Any) -> None:
@@ -267,26 +260,5 @@ def _print_table(table: Any) -> None:
 
 
 def main() -> None:
-    """Run the command line, and leave at once: taking PyTorch down in order would take seconds."""
-    _repair_streams()
-    try:
-        app()
-    except SystemExit as end:
-        code = end.code if isinstance(end.code, int) else int(end.code is not None)
-    for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError, ValueError):  # whoever read it may be gone
-            stream.flush()
-    os._exit(code)
-
-
-def _repair_streams() -> None:
-    """The number of a closed standard stream would go to the next file that is opened, and with it what is printed.
-
-    A name that the terminal's encoding lacks must not end the job.
-    """
-    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
-        stream = getattr(sys, name)
-        if stream is None:
-            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115 - until the process ends
-        elif mode == "w":
-            stream.reconfigure(errors="backslashreplace")
+    """Run the command line."""
+    run_and_leave(app)

@@ -10,6 +10,12 @@ from BreastTumorSegLib.core.errors import BreastTumorSegError, Cancelled
 
 PREFIX = "@bts "
 
+SEGMENT_STAGES = ("headers", "load", "models", "breast", "tumor", "kinetics", "clusters", "lesions", "write", "report")
+"""Stages of `segment`, in order; only DICOM has "headers"."""
+
+CONVERT_STAGES = ("headers", "load", "write")
+"""Stages of `io.convert`, in order; only DICOM has "headers"."""
+
 
 class Events:
     """Receives what a job tells, and stops it when asked. This base keeps warnings and shows nothing.
@@ -41,6 +47,10 @@ class Events:
         if message not in self.warnings:
             self.warnings.append(message)
             self.show({"event": "warning", "message": message})
+
+    def table(self, table: dict[str, Any]) -> None:
+        """Tell the phases and problems of an exam, as `PhaseTable.as_dict` has them, before its voxels are read."""
+        self.show({"event": "table", **table})
 
     def started(self, **facts: Any) -> None:
         """Tell that the job runs."""

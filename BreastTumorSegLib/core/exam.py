@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -29,6 +30,8 @@ class TimeSource(str, Enum):
     SERIES_DESCRIPTION = "TT= in SeriesDescription"
     MAMA_MIA = "MAMA-MIA json"
     NRRD = "NRRD header"
+    SEQUENCE = "index of the sequence"
+    MULTIVOLUME = "labels of the multivolume"
     USER = "given by the user"
     ASSUMED = "unknown, assumed"
 
@@ -83,6 +86,14 @@ class PhaseTable:
     def times(self) -> tuple[float, ...]:
         """Seconds after the pre-contrast phase, one a phase."""
         return tuple(phase.time for phase in self.phases)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON: `inspect --json` and the event `table`."""
+        phases = [
+            {"name": p.name, "time_s": p.time, "source": p.source.value, "files": len(p.files), **vars(p.geometry)}
+            for p in self.phases
+        ]
+        return {"phases": phases, "problems": [vars(problem) for problem in self.problems]}
 
 
 @dataclass(frozen=True)

@@ -60,6 +60,27 @@ def find_volumes(paths: Sequence[Path], events: Events) -> Found:
     return _volumes(stacks, _left_out(left_out))
 
 
+def file_clocks(volumes: Sequence[Sequence[Path]]) -> list[dict[TimeSource, float]]:
+    """What each source says of the time of volumes that are loaded already; nothing where their files don't tell.
+
+    Args:
+        volumes: Files of each volume; its first and its last one will do.
+    """
+    stacks = [_frames_of(files) for files in volumes]
+    one_series = len({frames[0].source.series for frames in stacks if frames}) == 1
+    return [_clocks(frames, one_series) if frames else {} for frames in stacks]
+
+
+def _frames_of(files: Sequence[Path]) -> Stack:
+    """All slices of some files; none where a file has gone, is damaged or no image."""
+    try:
+        found = [read_frames(file) for file in files]
+    except (OSError, InputError):
+        return []
+    slices = [pair[1] if pair else [] for pair in found]
+    return [frame for frames in slices for frame in frames] if all(slices) else []
+
+
 def _scan(paths: Sequence[Path], events: Events) -> tuple[list[DicomObject], list[Frame]]:
     files = [file for path in paths for file in (_below(path) if path.is_dir() else [path])]
     objects: list[DicomObject] = []

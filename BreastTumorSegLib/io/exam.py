@@ -10,7 +10,7 @@ import numpy as np
 from BreastTumorSegLib.core.errors import InputError, typed_errors
 from BreastTumorSegLib.core.events import Events
 from BreastTumorSegLib.core.exam import Exam, Phase, PhaseTable, Problem
-from BreastTumorSegLib.io import dicom, files
+from BreastTumorSegLib.io import dicom, exam_folder, files
 from BreastTumorSegLib.io.times import choose, given, late_first_post
 from BreastTumorSegLib.io.volume import Found, Volume
 
@@ -24,7 +24,7 @@ def read_phase_table(
     """Read the phases of an exam, their times and every problem, from headers alone.
 
     Args:
-        inputs: A DICOM folder, a folder or list of 3D volumes, a 4D volume, or a MAMA-MIA case folder.
+        inputs: A DICOM folder, a folder or list of 3D volumes, a 4D volume, a MAMA-MIA case folder, or an exam folder.
         times: Seconds after the pre-contrast phase, one a phase in order of time, instead of those in the input.
         interval: Seconds between phases to assume where no time is known.
         events: Told every problem that is not fatal, and asked whether to go on.
@@ -44,6 +44,8 @@ def load_exam(
 ) -> Exam:
     """Read an exam with its voxels. Arguments are those of `read_phase_table`.
 
+    `events` gets the table, whatever its problems, before any voxel is read.
+
     Returns:
         The exam with data (T, Z, Y, X), float32.
 
@@ -53,6 +55,7 @@ def load_exam(
     """
     events = events or Events()
     table, volumes = _survey(inputs, times, interval, events)
+    events.table(table.as_dict())
     _refuse_fatal(table)
     with typed_errors():
         return Exam(table, _voxels(volumes, events))
@@ -79,16 +82,18 @@ def _survey(
     if not found.volumes:
         return PhaseTable((), found.problems), []
     names = [volume.name for volume in found.volumes]
-    timing = choose(names, [volume.clocks for volume in found.volumes], interval)
+    timing = found.timing or choose(names, [volume.clocks for volume in found.volumes], interval)
     if user_times is not None:
         timing = given(timing, user_times)
     volumes = [found.volumes[i] for i in timing.order]
     phases = tuple(
-        Phase(v.name, v.files, time, timing.source, v.geometry, v.index)
-        for v, time in zip(volumes, timing.times, strict=True)
+        Phase(v.name, v.files, time, source, v.geometry, v.index)
+        for v, time, source in zip(volumes, timing.times, timing.sources, strict=True)
     )
     late = late_first_post([volume.name for volume in volumes], timing.times)
-    table = PhaseTable(phases, (*found.problems, *_inconsistent(volumes), *timing.problems, *late))
+    problems = (*found.problems, *_inconsistent(volumes), *timing.problems, *late)
+    # An exam folder lists what was found before, and it may be found again.
+    table = PhaseTable(phases, tuple(dict.fromkeys(problems)))
     for problem in table.problems:
         if not problem.fatal:
             events.warning(str(problem))
@@ -96,12 +101,14 @@ def _survey(
 
 
 def _find(inputs: Sequence[Path], events: Events) -> Found:
-    """Volume files where there are any, else everything below the folders as DICOM."""
+    """An exam folder; else volume files where there are any; else everything below the folders as DICOM."""
     paths = [Path(path) for path in inputs]
     for path in paths:
         files.check_name(path)
         if not path.exists():
             raise InputError(f"{path} does not exist.", "Check the path.")
+    if any(map(exam_folder.is_exam_folder, paths)):
+        return exam_folder.find_volumes(paths)
     listed = [file for path in paths for file in (_volume_files(path) if path.is_dir() else [path])]
     chosen = [file for file in listed if files.is_volume_file(file)]
     if not chosen:
@@ -109,15 +116,8 @@ def _find(inputs: Sequence[Path], events: Events) -> Found:
     if len(chosen) < len(listed):
         other = next(file for file in listed if file not in chosen)
         raise InputError(f"{other} is no NIfTI, NRRD or MHA file.", "Give volumes alone, or a DICOM folder alone.")
-    _refuse_repeated(chosen)
+    files.refuse_repeated(chosen)
     return files.find_volumes(chosen)
-
-
-def _refuse_repeated(chosen: Sequence[Path]) -> None:
-    places = [file.resolve() for file in chosen]
-    repeated = next((file for file, place in zip(chosen, places, strict=True) if places.count(place) > 1), None)
-    if repeated:
-        raise InputError(f"{repeated} is there twice, by name or by a link.", "Give the file of each phase once.")
 
 
 def _volume_files(folder: Path) -> list[Path]:

@@ -40,11 +40,18 @@ def read_volume(path: Path) -> tuple[np.ndarray, Geometry]:
         InputError: Missing, damaged, not a 3D volume, or with unusable spacing.
     """
     path = Path(path)
+    grid = read_geometry(path)
+    return _read_all(path)[0], grid
+
+
+@typed_errors()
+def read_geometry(path: Path) -> Geometry:
+    """The grid of one 3D volume, by its header alone. Raises as `read_volume`, as far as the header shows it."""
     reader = _open(path)
     grid = _geometry(reader, path)
     if _count(reader) != 1:
         raise InputError(f"{path} holds {_count(reader)} volumes; one is wanted.", "Give a 3D volume.")
-    return _read_all(path)[0], grid
+    return grid
 
 
 def write_volume(array: np.ndarray, geometry: Geometry, path: Path) -> None:
@@ -77,13 +84,25 @@ def find_volumes(files: Sequence[Path]) -> Found:
         InputError: A file is no volume, is 2D or has unusable spacing, or the files are of two cases.
     """
     files, problems = _phases_only(files)
-    volumes = [volume for file in files for volume in _volumes_of(file)]
+    volumes = [volume for file in files for volume in volumes_of(file)]
     clocks, more = _mama_mia_clocks(files, len(volumes))
     named = [
         Volume(f"phase {i + 1}", v.files, v.geometry, v.read, {**v.clocks, **clock}, v.index)
         for i, (v, clock) in enumerate(zip(volumes, clocks, strict=True))
     ]
     return Found(tuple(named), (*problems, *more))
+
+
+def refuse_repeated(files: Sequence[Path]) -> None:
+    """Refuse a list that has one file twice.
+
+    Raises:
+        InputError: It has, by name or by a link.
+    """
+    places = [file.resolve() for file in files]
+    repeated = next((file for file, place in zip(files, places, strict=True) if places.count(place) > 1), None)
+    if repeated:
+        raise InputError(f"{repeated} is there twice, by name or by a link.", "Give the file of each phase once.")
 
 
 def natural_key(path: Path) -> tuple[tuple[int, str], ...]:
@@ -116,8 +135,12 @@ def _mama_mia_clocks(files: Sequence[Path], count: int) -> tuple[list[dict[TimeS
     return [{TimeSource.MAMA_MIA: time} for time in times], []
 
 
-def _volumes_of(path: Path) -> list[Volume]:
-    """The volumes of one file, by its header alone."""
+def volumes_of(path: Path) -> list[Volume]:
+    """The volumes of one file, by its header alone, without names.
+
+    Raises:
+        InputError: It is no volume, is 2D or has unusable spacing.
+    """
     reader = _open(path)
     geometry = _geometry(reader, path)
     count = _count(reader)

@@ -9,26 +9,20 @@ import gzip
 import math
 import struct
 import zlib
-from dataclasses import dataclass
+from collections.abc import Generator
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 
 from BreastTumorSegLib.core.errors import InputError
+from BreastTumorSegLib.io.raw import Layout, damaged, run_through, truncated, voxels_in_pieces
 
 HEADER_BYTES = 348
 _TYPES = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4", 1024: "i8", 1280: "u8"}
 _DAMAGE = (gzip.BadGzipFile, EOFError, zlib.error)
-
-
-@dataclass(frozen=True)
-class _Header:
-    sizes: tuple[int, ...]
-    type: np.dtype
-    offset: int
-    slope: float
-    intercept: float
+# A byte of deflated data never holds more than this many.
+_MOST_INFLATED = 1032
 
 
 def is_nifti(path: Path) -> bool:
@@ -56,24 +50,24 @@ def read_voxels(path: Path) -> np.ndarray:
     Raises:
         InputError: It is no NIfTI-1 file, truncated, or its compressed data are damaged.
     """
+    return run_through(read_in_pieces(path))
+
+
+def read_in_pieces(path: Path) -> Generator[float, None, np.ndarray]:
+    """As `read_voxels`, yielding the fraction done."""
     try:
         with _open(path) as stream:
-            raw = stream.read()
+            layout = _header(stream.read(HEADER_BYTES), path)
+            # Nothing is allocated for a header that promises more than the file can hold.
+            most = path.stat().st_size * (_MOST_INFLATED if isinstance(stream, gzip.GzipFile) else 1)
+            if most < layout.bytes:
+                raise truncated(path, most, layout)
+            return (yield from voxels_in_pieces(stream, layout, path))
     except _DAMAGE as error:
-        raise _damaged(path, "its compressed data end early or are corrupt") from error
-    header = _header(raw, path)
-    count = math.prod(header.sizes)
-    expected = header.offset + count * header.type.itemsize
-    if len(raw) < expected:
-        raise _damaged(path, f"it holds {len(raw)} of {expected} bytes")
-    stored = np.frombuffer(raw, header.type, count, header.offset).reshape(header.sizes[::-1])
-    # The format: a slope of 0 means that nothing is scaled.
-    if header.slope == 0 or not math.isfinite(header.slope) or (header.slope, header.intercept) == (1.0, 0.0):
-        return stored.astype(header.type.newbyteorder("="), copy=False)
-    return stored.astype(np.float32) * np.float32(header.slope) + np.float32(header.intercept)
+        raise damaged(path, "its compressed data end early or are corrupt") from error
 
 
-def _header(raw: bytes, path: Path) -> _Header:
+def _header(raw: bytes, path: Path) -> Layout:
     order = next((order for order in "<>" if raw[:4] == struct.pack(order + "i", HEADER_BYTES)), None)
     if order is None or len(raw) < HEADER_BYTES:
         raise _no_nifti(path)
@@ -82,9 +76,9 @@ def _header(raw: bytes, path: Path) -> _Header:
     spacing = struct.unpack_from(order + "3f", raw, 80)
     offset, slope, intercept = struct.unpack_from(order + "3f", raw, 108)
     if not 1 <= count <= 7 or min(sizes[:count]) < 1:
-        raise _damaged(path, f"its header has the sizes {sizes} in {count} dimensions")
+        raise damaged(path, f"its header has the sizes {sizes} in {count} dimensions")
     if not (math.isfinite(offset) and offset >= 0) or not _has_place(raw, order):
-        raise _damaged(path, "its header has numbers that are none")
+        raise damaged(path, "its header has numbers that are none")
     if code not in _TYPES:
         raise InputError(f"{path}: voxels of NIfTI type {code} can't be used.", "Export real numbers, such as int16.")
     for axis, value in list(zip("xyz", spacing, strict=True))[:count]:
@@ -95,7 +89,7 @@ def _header(raw: bytes, path: Path) -> _Header:
             )
     # As ITK does, voxels never start inside the header, whatever it says.
     start = max(int(offset), HEADER_BYTES)
-    return _Header(tuple(sizes[:count]), np.dtype(order + _TYPES[code]), start, slope, intercept)
+    return Layout(tuple(sizes[:count]), np.dtype(order + _TYPES[code]), start, slope, intercept)
 
 
 def _has_place(raw: bytes, order: str) -> bool:
@@ -115,7 +109,3 @@ def _open(path: Path) -> BinaryIO:
 
 def _no_nifti(path: Path) -> InputError:
     return InputError(f"{path} is no NIfTI-1 file.", "Check what the file is; export the volume as NIfTI-1 or NRRD.")
-
-
-def _damaged(path: Path, how: str) -> InputError:
-    return InputError(f"{path} is damaged: {how}.", "Copy or export the file again.")

@@ -33,6 +33,7 @@ def write_result(result: ExamResult, folder: Path, events: Events | None = None)
     for done, (name, volume) in enumerate(volumes.items()):
         events.progress("write", done, len(volumes))
         write_volume(volume, result.exam.geometry, folder / f"{name}.nii.gz")
+    events.progress("write", len(volumes), len(volumes))
     _write_lesions(result, folder / "lesions.csv")
     _write_curves(result, folder / "curves.csv")
     (folder / "result.json").write_text(json.dumps(result.manifest, indent=2) + "\n", encoding="utf-8")

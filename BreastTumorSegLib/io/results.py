@@ -26,24 +26,38 @@ def results_folder(out: Path, overwrite: bool) -> Iterator[Path]:
     Raises:
         OutputError: `out` is there and not empty, its parent is not writable, or the disk is full.
     """
-    with _typed_errors(out):
+    with output_errors(out):
         # A link stays a link; what it points to is made or replaced.
         out = Path(out).resolve()
         check_name(out)
         _refuse_immovable(out)
         if not overwrite:
             _refuse_existing(out)
-    staging = out.with_name(f".{out.name}.partial-{os.getpid()}")
+    staging = out.with_name(f"{_staging_prefix(out)}{os.getpid()}")
     try:
-        with _typed_errors(out):
+        with output_errors(out):
             staging.mkdir(parents=True)
         # Other errors of the block are the caller's own, such as an input that may not be read.
-        with _typed_errors(out, _FULL):
+        with output_errors(out, _FULL):
             yield staging
-        with _typed_errors(out):
+        with output_errors(out):
             _put_in_place(staging, out, overwrite)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+
+
+def unfinished_folders(out: Path) -> list[Path]:
+    """Folders beside `out` that jobs for it have not finished: of a job that runs, or of one that was killed."""
+    out = Path(out).resolve()
+    prefix = _staging_prefix(out)
+    try:
+        return sorted(path for path in out.parent.iterdir() if path.name.startswith(prefix))
+    except OSError:
+        return []
+
+
+def _staging_prefix(out: Path) -> str:
+    return f".{out.name}.partial-"
 
 
 def _refuse_immovable(out: Path) -> None:
@@ -83,8 +97,12 @@ def _kept_name(out: Path) -> Path:
 
 
 @contextmanager
-def _typed_errors(out: Path, codes: set[int] | None = None) -> Iterator[None]:
-    """Type the errors of these codes, or of any."""
+def output_errors(out: Path, codes: set[int] | None = None) -> Iterator[None]:
+    """Type what the operating system says while `out` is written: the errors of these codes, or of any.
+
+    Raises:
+        OutputError: The disk is full, or `out` may not be written.
+    """
     try:
         yield
     except OSError as error:

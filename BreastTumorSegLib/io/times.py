@@ -24,7 +24,10 @@ PRIORITY = (
     TimeSource.SERIES_TIME,
     TimeSource.MAMA_MIA,
     TimeSource.NRRD,
+    TimeSource.SEQUENCE,
+    TimeSource.MULTIVOLUME,
 )
+_GIVE_TIMES = "Give one time a phase, in seconds after the pre-contrast phase: first 0, then rising."
 _OF_DAY = {
     TimeSource.ACQUISITION_DATE_TIME,
     TimeSource.ACQUISITION_TIME,
@@ -40,14 +43,19 @@ class Timing:
     Attributes:
         order: Indices into the volumes as found, in order of time.
         times: Seconds after the first of them, in that order.
-        source: The one source of all times.
+        sources: Where each time comes from, in that order; the same one, unless a user confirmed others.
         problems: What a user should know of them.
     """
 
     order: tuple[int, ...]
     times: tuple[float, ...]
-    source: TimeSource
+    sources: tuple[TimeSource, ...]
     problems: tuple[Problem, ...] = ()
+
+    @property
+    def source(self) -> TimeSource:
+        """The source of the first time."""
+        return self.sources[0]
 
 
 def choose(names: Sequence[str], clocks: Sequence[Mapping[TimeSource, float]], interval: float) -> Timing:
@@ -78,13 +86,23 @@ def given(timing: Timing, times: Sequence[float]) -> Timing:
     Raises:
         InputError: Not as many as phases, the first is not 0, or they do not rise.
     """
-    shown = ", ".join(f"{time:g}" for time in times)
-    remedy = "Give one time a phase, in seconds after the pre-contrast phase: first 0, then rising."
     if len(times) != len(timing.order):
-        raise InputError(f"{len(times)} times ({shown}) for {len(timing.order)} phases.", remedy)
+        raise InputError(f"{len(times)} times ({_listed(times)}) for {len(timing.order)} phases.", _GIVE_TIMES)
+    return Timing(timing.order, rising(times), (TimeSource.USER,) * len(times))
+
+
+def rising(times: Sequence[float], where: str = "") -> tuple[float, ...]:
+    """Times that start at 0 and rise.
+
+    Args:
+        where: Begins the message, such as the name of a file and a colon.
+
+    Raises:
+        InputError: They do not.
+    """
     if times[0] != 0 or not all(math.isfinite(b) and b > a for a, b in pairwise(times)):
-        raise InputError(f"The times {shown} do not start at 0 and rise.", remedy)
-    return Timing(timing.order, tuple(map(float, times)), TimeSource.USER)
+        raise InputError(f"{where}The times {_listed(times)} do not start at 0 and rise.", _GIVE_TIMES)
+    return tuple(map(float, times))
 
 
 def late_first_post(names: Sequence[str], times: Sequence[float]) -> list[Problem]:
@@ -97,6 +115,10 @@ def late_first_post(names: Sequence[str], times: Sequence[float]) -> list[Proble
     )
     remedy = "The injection is estimated from the later phases; check that the patient did not move between the two."
     return [Problem(message, remedy)]
+
+
+def _listed(times: Sequence[float]) -> str:
+    return ", ".join(f"{time:g}" for time in times)
 
 
 def _values(source: TimeSource, clocks: Sequence[Mapping[TimeSource, float]]) -> list[float] | None:
@@ -139,7 +161,7 @@ def _by_time(names: Sequence[str], values: list[float], source: TimeSource, prob
             f"{values[i - 1] - values[i]:.1f} s before '{names[i - 1]}'. The phases were put in order of time."
         )
         problems = [*problems, Problem(message, "Check the order, or give the times yourself.")]
-    return Timing(tuple(order), times, source, tuple(problems))
+    return Timing(tuple(order), times, (source,) * len(times), tuple(problems))
 
 
 def _equal(names: Sequence[str], values: list[float], source: TimeSource) -> Problem:
@@ -155,4 +177,4 @@ def _assumed(count: int, interval: float, problems: list[Problem]) -> Timing:
         message = f"The times of the phases are unknown; the order of the input and {interval:g} s between are assumed."
         problems = [*problems, Problem(message, "Give the times or the interval; kinetics depend on them.")]
     times = tuple(i * float(interval) for i in range(count))
-    return Timing(tuple(range(count)), times, TimeSource.ASSUMED, tuple(problems))
+    return Timing(tuple(range(count)), times, (TimeSource.ASSUMED,) * count, tuple(problems))

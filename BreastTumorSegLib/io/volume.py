@@ -10,6 +10,7 @@ import numpy as np
 
 from BreastTumorSegLib.core.exam import Problem, TimeSource
 from BreastTumorSegLib.core.geometry import Geometry
+from BreastTumorSegLib.io.times import Timing
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,12 @@ class Volume:
 
 @dataclass(frozen=True)
 class Found:
-    """All candidate phases of an input, in the order of the input, and what was wrong or left out."""
+    """All candidate phases of an input, in the order of the input, and what was wrong or left out.
+
+    Attributes:
+        timing: Order and times, where a user has confirmed them; the volumes' clocks are not asked then.
+    """
 
     volumes: tuple[Volume, ...]
     problems: tuple[Problem, ...] = ()
+    timing: Timing | None = None

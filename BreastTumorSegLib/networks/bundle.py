@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -15,6 +14,7 @@ from safetensors.torch import load_file, save
 from torch import nn
 
 from BreastTumorSegLib.core.errors import ModelError
+from BreastTumorSegLib.core.models import REGISTRY, models_folder
 from BreastTumorSegLib.networks.resunet import ResUNetConfig, resunet
 
 Task = Literal["breast", "tumor"]
@@ -84,18 +84,13 @@ class Bundle:
     network: nn.Module
 
 
-def models_folder() -> Path:
-    """The folder of bundles: `BREASTTUMORSEG_MODELS` if set, else `models` beside the package."""
-    return Path(os.environ.get("BREASTTUMORSEG_MODELS") or Path(__file__).parents[2] / "models")
-
-
 def registry(folder: Path | None = None) -> dict[str, RegistryEntry]:
     """Bundles by name.
 
     Raises:
         ModelError: registry.json is missing or unreadable.
     """
-    path = (folder or models_folder()) / "registry.json"
+    path = (folder or models_folder()) / REGISTRY
     try:
         return _REGISTRY.validate_json(path.read_bytes())
     except (OSError, ValidationError) as error:
@@ -168,7 +163,7 @@ def save_bundle(network: nn.Module, description: ModelDescription, folder: Path)
     name = description.name
     (folder / name).mkdir(parents=True, exist_ok=True)
     weights = {key: value.detach().to(torch.float16).contiguous() for key, value in network.state_dict().items()}
-    entries = registry(folder) if (folder / "registry.json").is_file() else {}
+    entries = registry(folder) if (folder / REGISTRY).is_file() else {}
     others = any(entry.task == description.task for other, entry in entries.items() if other != name)
     content = save(weights)
     entries[name] = RegistryEntry(
@@ -179,7 +174,7 @@ def save_bundle(network: nn.Module, description: ModelDescription, folder: Path)
     contents = {
         _weights(folder, name): content,
         folder / name / "model.json": description.model_dump_json(indent=2).encode() + b"\n",
-        folder / "registry.json": _REGISTRY.dump_json(dict(sorted(entries.items())), indent=2) + b"\n",
+        folder / REGISTRY: _REGISTRY.dump_json(dict(sorted(entries.items())), indent=2) + b"\n",
     }
     for path, data in contents.items():
         path.with_name(path.name + ".partial").write_bytes(data)

@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from scipy import ndimage
 
+from BreastTumorSegLib.core.colors import BREAST, LESION, OTHER_LESION, cluster_color
 from BreastTumorSegLib.core.result import LEFT, RIGHT, ExamResult
-from BreastTumorSegLib.report.colors import BREAST, LESION, OTHER_LESION, cluster_color
 from BreastTumorSegLib.report.display import AXIAL, CORONAL, SAGITTAL, VIEWS, Display, View
 from BreastTumorSegLib.report.pictures import Picture, source
 

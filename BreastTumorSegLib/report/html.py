@@ -9,12 +9,12 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from BreastTumorSegLib.core import colors
 from BreastTumorSegLib.core.errors import OutputError
 from BreastTumorSegLib.core.events import Events
 from BreastTumorSegLib.core.exam import TimeSource, first_post_index
 from BreastTumorSegLib.core.result import CURVE_TYPES, LEFT, RIGHT, ExamResult, Lesion
 from BreastTumorSegLib.kinetics.enhancement import early_late
-from BreastTumorSegLib.report import colors
 from BreastTumorSegLib.report.figures import MOST_LESIONS, Figures, Panel, curves
 
 

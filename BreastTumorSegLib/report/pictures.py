@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from BreastTumorSegLib.report.colors import rgb
+from BreastTumorSegLib.core.colors import rgb
 
 
 class Picture:

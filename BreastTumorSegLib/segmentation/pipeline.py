@@ -26,23 +26,20 @@ from BreastTumorSegLib.segmentation.tumor import grow, tumor_probability
 
 
 class Stopwatch:
-    """Seconds a stage, and progress when it starts."""
+    """Seconds a stage, and progress when it starts and ends."""
 
-    def __init__(self, events: Events, stages: tuple[str, ...]) -> None:
+    def __init__(self, events: Events) -> None:
         self._events = events
-        self._stages = stages
         self.seconds: dict[str, float] = {}
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Time a stage; tells progress at its start, where a cancelled job ends."""
-        self._events.progress(name, self._stages.index(name), len(self._stages))
+        """Time a stage; where it tells progress, a cancelled job ends."""
+        self._events.progress(name, 0, 1)
         start = time.monotonic()
         yield
         self.seconds[name] = round(time.monotonic() - start, 3)
-
-
-STAGES = ("breast", "tumor", "kinetics", "clusters", "lesions")
+        self._events.progress(name, 1, 1)
 
 
 def segment_exam(
@@ -66,7 +63,8 @@ def segment_exam(
         events.warning(str(problem))
     place = choose_device(device)
     bundles = [load_bundle(default_model("breast"), "breast"), load_bundle(model or default_model("tumor"), "tumor")]
-    watch = Stopwatch(events, STAGES)
+    events.progress("models", 1, 1)
+    watch = Stopwatch(events)
     result = _segment(exam, bundles[0], bundles[1], place, events, watch)
     warnings = tuple(dict.fromkeys([*map(str, exam.table.problems), *events.warnings[said:]]))
     manifest = _manifest(exam, bundles, place, watch.seconds, result.lesions, warnings)
@@ -88,6 +86,7 @@ def _segment(
             breast.labels > 0,
             exam.geometry,
             tumor_bundle.description.threshold,
+            events,
         )
         tumor = label_lesions(mask, exam.geometry)
     with watch.stage("kinetics"):

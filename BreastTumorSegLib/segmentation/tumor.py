@@ -52,7 +52,12 @@ def tumor_probability(
 
 
 def grow(
-    probability: np.ndarray, subtraction: np.ndarray, allowed: np.ndarray, geometry: Geometry, threshold: float
+    probability: np.ndarray,
+    subtraction: np.ndarray,
+    allowed: np.ndarray,
+    geometry: Geometry,
+    threshold: float,
+    events: Events | None = None,
 ) -> np.ndarray:
     """Tumour mask, bool (Z, Y, X): each component of the probability, grown over what enhances like it.
 
@@ -64,12 +69,18 @@ def grow(
         subtraction: First post-contrast minus pre-contrast phase, (Z, Y, X).
         allowed: bool, where tumour can be: the breasts.
         threshold: Probability from which a voxel is a seed.
+        events: Told of the progress of the stage "tumor", of which finding the probability was the first step.
+
+    Raises:
+        Cancelled: On request.
     """
+    events = events or Events()
     mask = np.zeros(probability.shape, bool)
     labels, count = ndimage.label(probability >= threshold, np.ones((3, 3, 3)))
     peaks = ndimage.maximum(probability, labels, range(1, count + 1))
     reach = [int(np.ceil(GROW_REACH_MM / step)) for step in geometry.spacing_zyx]
     for label, (found, peak) in enumerate(zip(ndimage.find_objects(labels), peaks, strict=True), start=1):
+        events.progress("tumor", label, count + 1)
         if peak >= SEED_PEAK:
             box = tuple(slice(max(part.start - r, 0), part.stop + r) for part, r in zip(found, reach, strict=True))
             mask[box] |= _grow_one(labels[box] == label, subtraction[box], allowed[box], geometry.spacing_zyx)

@@ -20,6 +20,11 @@ ORDER = [
     ("report",),
 ]
 LEVEL = {name: level for level, names in enumerate(ORDER) for name in names}
+# What Slicer's own Python lacks until the user installs it, and what none of this may use.
+ABSENT = (
+    *("torch", "monai", "sklearn", "typer", "pydantic", "psutil", "safetensors", "matplotlib", "jinja2", "openvino"),
+    *("slicer", "qt", "vtk"),
+)
 # `evaluate` reads masks.
 EXCEPTIONS = {("metrics", "io")}
 
@@ -50,7 +55,7 @@ def test_the_library_knows_nothing_of_slicer():
 
 @pytest.mark.parametrize("package", ["core", "io", "kinetics", "metrics"])
 def test_what_slicer_imports_needs_no_torch(package):
-    """Imports every module of the package in a process in which torch, monai and scikit-learn can't be imported."""
+    """Imports every module of the package in a process in which what Slicer's Python lacks can't be imported."""
     modules = [
         ".".join(path.relative_to(LIBRARY.parent).with_suffix("").parts)
         for path in (LIBRARY / package).rglob("*.py")
@@ -58,10 +63,32 @@ def test_what_slicer_imports_needs_no_torch(package):
     ]
     code = (
         "import importlib, sys\n"
-        "for name in ('torch', 'monai', 'sklearn', 'slicer', 'qt', 'vtk'): sys.modules[name] = None\n"
+        f"for name in {ABSENT!r}: sys.modules[name] = None\n"
         f"for name in {modules!r}: importlib.import_module(name)\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=LIBRARY.parent)
+
+
+@pytest.mark.parametrize(
+    "module", ["doctor", "__main__", "core.job", "core.requirements", "core.models", "core.machine"]
+)
+def test_what_tells_of_missing_packages_needs_the_standard_library_alone(module):
+    code = (
+        "import sys\n"
+        "before = set(sys.modules)\n"
+        f"import BreastTumorSegLib.{module}\n"
+        "new = {name.partition('.')[0] for name in set(sys.modules) - before}\n"
+        "sys.exit(', '.join(new - set(sys.stdlib_module_names) - {'BreastTumorSegLib'}) or None)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=LIBRARY.parent)
+
+
+def test_modules_that_are_run_are_imported_once():
+    """Python warns on standard error where a package imports what `-m` runs."""
+    for module in ("io.convert", "doctor"):
+        command = [sys.executable, "-W", "error", "-m", f"BreastTumorSegLib.{module}", "--help"]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=LIBRARY.parent)
+        assert (done.stderr, "usage" in done.stdout) == ("", True)
 
 
 def test_the_command_line_starts_without_torch():

@@ -10,6 +10,8 @@ import pytest
 from typer.testing import CliRunner
 
 from BreastTumorSegLib.cli import app
+from BreastTumorSegLib.core import models
+from BreastTumorSegLib.core.errors import DependencyError, InputError, typed_errors
 from BreastTumorSegLib.core.events import PREFIX
 from BreastTumorSegLib.core.geometry import Geometry
 from BreastTumorSegLib.io import write_volume
@@ -124,3 +126,130 @@ def test_names_that_the_terminal_can_not_show(case):
         env={**os.environ, "PYTHONIOENCODING": "ascii"},
     )
     assert finished.returncode == 2 and "does not exist" in finished.stderr and "Traceback" not in finished.stderr
+
+
+# Packages that are not installed.
+
+
+def without(tmp_path, *names):
+    """The environment of a process in which some packages can't be imported."""
+    (tmp_path / "absent").mkdir()
+    lines = ["import sys", *(f"sys.modules[{name!r}] = None" for name in names)]
+    (tmp_path / "absent" / "sitecustomize.py").write_text("\n".join(lines))
+    return {**os.environ, "PYTHONPATH": str(tmp_path / "absent")}
+
+
+def segment_without(case, tmp_path, names, *options):
+    return subprocess.run(
+        [sys.executable, "-m", "BreastTumorSegLib", "segment", case, tmp_path / "out", *options],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=without(tmp_path, *names),
+    )
+
+
+@pytest.mark.parametrize(
+    ("names", "named"),
+    [
+        (["torch"], "torch is"),
+        (["typer"], "typer is"),
+        (["pydantic"], "pydantic is"),
+        (["matplotlib", "sklearn"], "scikit-learn, matplotlib are"),
+    ],
+)
+@pytest.mark.parametrize("option", [["--progress", "json"], ["--progress=json"]])
+def test_packages_that_are_missing_are_told_to_programs(case, tmp_path, names, named, option):
+    done = segment_without(case, tmp_path, names, *option)
+    assert (done.returncode, done.stderr) == (3, "")
+    failed = json.loads(done.stdout.splitlines()[-1].removeprefix(PREFIX))
+    assert (failed["event"], failed["code"]) == ("failed", 3)
+    assert failed["message"] == f"{named} not installed."
+    assert failed["remedy"].endswith("in the module's Set-up panel, or with pip.")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["absent", "case"]
+
+
+@pytest.mark.parametrize("name", ["torch", "typer"])
+def test_packages_that_are_missing_are_told_to_people(case, tmp_path, name):
+    done = segment_without(case, tmp_path, [name])
+    remedy = "Install it in the module's Set-up panel, or with pip."
+    assert (done.returncode, done.stdout) == (3, "")
+    assert done.stderr == f"error: {name} is not installed. {remedy}\n"
+
+
+def raise_within_typed_errors(error):
+    with typed_errors():
+        raise error
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (ModuleNotFoundError("No module named 'sklearn'", name="sklearn"), "scikit-learn is not installed"),
+        (ModuleNotFoundError("No module named 'torch._C'", name="torch._C"), "torch is installed, but can't be loaded"),
+        (ImportError("cannot import name 'x'", name="monai.data"), "monai is installed, but can't be loaded: cannot"),
+        (ImportError("DLL load failed"), "A package is installed, but can't be loaded: DLL load failed"),
+    ],
+)
+def test_imports_that_fail_are_typed(error, words):
+    with pytest.raises(DependencyError, match=words) as caught:
+        raise_within_typed_errors(error)
+    assert caught.value.remedy.startswith("Install it")
+
+
+def test_an_import_that_fails_within_the_library_is_a_bug():
+    with pytest.raises(ModuleNotFoundError):
+        raise_within_typed_errors(ModuleNotFoundError("x", name="BreastTumorSegLib.gone"))
+
+
+@pytest.mark.parametrize(("number", "kind"), [(126, DependencyError), (1114, DependencyError), (5, InputError)])
+def test_libraries_that_windows_can_not_load(number, kind):
+    """PyTorch raises OSError where the Visual C++ runtime is missing."""
+    error = OSError("[WinError] Error loading c10.dll")
+    error.winerror = number
+    with pytest.raises(kind):
+        raise_within_typed_errors(error)
+
+
+def test_the_stages_are_told_at_the_start(case, tmp_path):
+    finished = run("segment", case, tmp_path / "out", "--progress", "json", "--device", "abacus")
+    started = json.loads(finished.output.splitlines()[0].removeprefix(PREFIX))
+    assert started["stages"] == [
+        *("headers", "load", "models", "breast", "tumor", "kinetics", "clusters", "lesions", "write", "report")
+    ]
+
+
+def test_inspect_shows_an_exam_folder(case):
+    names = ["p0.nrrd", "p1.nrrd", "p2.nrrd"]
+    times = [0, 90.5, 180]
+    phases = [
+        {"file": name, "name": f"phase at {time}", "time_s": time, "source": "AcquisitionTime"}
+        for name, time in zip(names, times, strict=True)
+    ]
+    (case / "phases.json").write_text(json.dumps({"phases": phases}))
+    table = json.loads(run("inspect", case, "--json").stdout)
+    assert [phase["time_s"] for phase in table["phases"]] == times
+    assert table["phases"][1] == {
+        "name": "phase at 90.5",
+        "time_s": 90.5,
+        "source": "AcquisitionTime",
+        "files": 1,
+        "size": [4, 3, 2],
+        "spacing": [1.0, 1.0, 1.0],
+        "origin": [0.0, 0.0, 0.0],
+        "direction": [1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0],
+    }
+    assert table["problems"] == []
+
+
+def test_where_the_models_are(tmp_path, monkeypatch):
+    """Beside the package in the source tree; inside it where the extension is installed; or where it is said."""
+    monkeypatch.delenv("BREASTTUMORSEG_MODELS", raising=False)
+    package = tmp_path / "lib" / "BreastTumorSegLib"
+    (package / "models").mkdir(parents=True)
+    monkeypatch.setattr(models, "__file__", str(package / "core" / "models.py"))
+    assert models.models_folder() == tmp_path / "lib" / "models"
+    (package / "models" / "registry.json").write_text("{}")
+    assert models.models_folder() == package / "models"
+    monkeypatch.setenv("BREASTTUMORSEG_MODELS", str(tmp_path))
+    assert models.models_folder() == tmp_path

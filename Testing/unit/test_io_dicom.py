@@ -3,19 +3,19 @@
 import re
 import shutil
 
-import dicom_files
 import numpy as np
 import pydicom
 import pytest
 import SimpleITK as sitk
-from dicom_files import write_enhanced, write_object, write_series
 from pydicom.uid import JPEG2000Lossless, generate_uid
 
+import dicom_files
 from BreastTumorSegLib.core.errors import InputError
 from BreastTumorSegLib.core.events import Events
 from BreastTumorSegLib.core.exam import TimeSource
 from BreastTumorSegLib.core.geometry import Geometry
 from BreastTumorSegLib.io import load_exam, read_phase_table
+from dicom_files import write_enhanced, write_object, write_series
 
 PRE = np.arange(24).reshape(3, 2, 4)
 PHASES = np.stack([PRE, PRE + 100, PRE + 200])

@@ -1,4 +1,4 @@
-"""Fixed colours: a colour means the same thing in every report, and colour-blind readers can tell them apart."""
+"""Fixed colours, the same in every report and in Slicer; colour-blind readers can tell them apart."""
 
 LESION = "#ff3b30"
 """Outline and number of a lesion. The other lesions on its slices get `OTHER_LESION`."""

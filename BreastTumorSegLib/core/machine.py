@@ -1,0 +1,68 @@
+"""What the operating system says of the machine. Standard library only; psutil is used where it is there."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+import sys
+from pathlib import Path
+
+_MB = 1 << 20
+
+
+def memory_mb() -> tuple[int | None, int | None]:
+    """Memory in all and free, in MiB; None for what can't be told."""
+    try:
+        import psutil
+
+        memory = psutil.virtual_memory()
+        return memory.total // _MB, memory.available // _MB
+    except ImportError:
+        return _memory_on_windows() if sys.platform == "win32" else _memory_on_posix()
+
+
+def long_paths() -> bool | None:
+    """Whether paths of more than 260 characters work; None where there is no such limit."""
+    if sys.platform != "win32":
+        return None
+    import winreg
+
+    place = r"SYSTEM\CurrentControlSet\Control\FileSystem"
+    try:
+        with winreg.OpenKey(winreg.HKEY_LOCAL_MACHINE, place) as key:
+            return bool(winreg.QueryValueEx(key, "LongPathsEnabled")[0])
+    except OSError:
+        return False
+
+
+def _memory_on_posix(table: Path = Path("/proc/meminfo")) -> tuple[int | None, int | None]:
+    """Linux has a table of it; elsewhere only the total is known."""
+    try:
+        found = dict(re.findall(r"^(\w+): +(\d+) kB$", table.read_text(encoding="ascii"), re.MULTILINE))
+        return int(found["MemTotal"]) // 1024, int(found["MemAvailable"]) // 1024
+    except (OSError, KeyError):
+        pass
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // _MB, None
+    except (OSError, ValueError, AttributeError):
+        return None, None
+
+
+class _MemoryStatus(ctypes.Structure):
+    """MEMORYSTATUSEX of the Windows API."""
+
+    _fields_ = (
+        ("length", ctypes.c_uint32),
+        ("load", ctypes.c_uint32),
+        ("total", ctypes.c_uint64),
+        ("free", ctypes.c_uint64),
+        ("others", ctypes.c_uint64 * 5),
+    )
+
+
+def _memory_on_windows() -> tuple[int | None, int | None]:
+    status = _MemoryStatus(length=ctypes.sizeof(_MemoryStatus))
+    if not ctypes.windll.kernel32.GlobalMemoryStatusEx(ctypes.byref(status)):  # type: ignore[attr-defined]
+        return None, None
+    return status.total // _MB, status.free // _MB
