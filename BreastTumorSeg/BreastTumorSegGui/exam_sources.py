@@ -171,7 +171,10 @@ def _in_order(
     made: Sequence[slicer.vtkMRMLScalarVolumeNode] = (),
 ) -> Loaded:
     timing = choose([volume.GetName() for volume in volumes], clocks, ASSUMED_INTERVAL_S)
-    rows = [row_of(volumes[i], time, timing.source) for i, time in zip(timing.order, timing.times, strict=True)]
+    rows = [
+        row_of(volumes[index], time, source)
+        for index, time, source in zip(timing.order, timing.times, timing.sources, strict=True)
+    ]
     return Loaded(rows, [str(problem) for problem in timing.problems], list(made))
 
 

@@ -28,6 +28,7 @@ def stage_words(stage: str) -> str:
     return {
         "export": _("Writing the phases"),
         "load": _("Reading the phases"),
+        "models": _("Loading the models"),
         "breast": _("Finding the breasts"),
         "tumor": _("Finding lesions"),
         "kinetics": _("Computing kinetic maps"),

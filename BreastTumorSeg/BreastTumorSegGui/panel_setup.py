@@ -49,9 +49,14 @@ class SetupPanel:
         self.ui.wheelsFolderEdit.connect("currentPathChanged(QString)", lambda _path: self._enable())
         self._enable()
 
+    @property
+    def idle(self) -> bool:
+        """Whether no examination is under way."""
+        return self._task is None
+
     def examine(self) -> None:
         """See in the background what is installed."""
-        if self._task is None:
+        if self.idle:
             self._tell(_("Examining..."))
             self._task = Task(self._setup.examine(self._settings.results_folder), self._on_examined, self._on_failed)
             self._enable()
@@ -103,10 +108,9 @@ class SetupPanel:
             self.examine()
 
     def _enable(self) -> None:
-        idle = self._task is None
-        self.ui.examineButton.enabled = idle
-        self.ui.installButton.enabled = idle
-        self.ui.installWheelsButton.enabled = idle and bool(self.ui.wheelsFolderEdit.currentPath)
+        self.ui.examineButton.enabled = self.idle
+        self.ui.installButton.enabled = self.idle
+        self.ui.installWheelsButton.enabled = self.idle and bool(self.ui.wheelsFolderEdit.currentPath)
         self.ui.copyButton.enabled = bool(self.ui.reportText.plainText)
 
     def _tell(self, text: str) -> None:

@@ -13,7 +13,6 @@ import pytest
 import SimpleITK as sitk
 
 from BreastTumorSegLib.core.events import PREFIX
-from BreastTumorSegLib.phantom.simulate import simulate_exam, write_case
 from Testing.dicom_files import write_series
 
 FILES = {
@@ -34,14 +33,6 @@ COMMAND = [sys.executable, "-m", "BreastTumorSegLib"]
 
 def run(*arguments, **options):
     return subprocess.run([*COMMAND, *map(str, arguments)], capture_output=True, text=True, timeout=600, **options)
-
-
-@pytest.fixture(scope="module")
-def case(tmp_path_factory):
-    """A simulated exam of four phases at 3 mm, with one round lesion."""
-    folder = tmp_path_factory.mktemp("cohort")
-    write_case(simulate_exam("ISPY2", 21, 3.0, phases=4), folder, "ISPY2_S000021")
-    return folder / "images" / "ISPY2_S000021"
 
 
 @pytest.fixture(scope="module")

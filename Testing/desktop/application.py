@@ -1,0 +1,216 @@
+"""The application: scene, module manager, layout manager, views. They have nothing that the real ones lack."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import xml.etree.ElementTree as ElementTree
+from typing import Any
+
+import slicer
+from PySide6 import QtCore, QtWidgets
+
+from desktop import api
+from desktop.proxy import QtClass, wrap
+from desktop.qt_module import Settings
+
+PLANES = ("Red", "Yellow", "Green")
+
+
+class Strict:
+    """Says of a missing member whether the real class has it."""
+
+    API = ""
+
+    def __getattr__(self, name: str) -> Any:
+        if name in api.members(self.API):
+            raise NotImplementedError(f"{self.API}.{name} is real, but the stand-in lacks it.")
+        raise AttributeError(f"{self.API} has no member {name!r}, by slicer_api.json.")
+
+
+class _Signals(QtCore.QObject):
+    startupCompleted = QtCore.Signal()
+    aboutToQuit = QtCore.Signal()
+    moduleAboutToBeUnloaded = QtCore.Signal(str)
+
+
+_signals = _Signals()
+
+
+class Connectable(Strict):
+    """Passes on the application's signals."""
+
+    SIGNALS: tuple[str, ...] = ()
+
+    def connect(self, signature: str, function: Any) -> bool:
+        """Connect a signal by its C++ signature."""
+        if signature not in self.SIGNALS:
+            raise AttributeError(f"{self.API} has no signal {signature}.")
+        return wrap(_signals).connect(signature, function)
+
+    def disconnect(self, signature: str, function: Any) -> bool:
+        """Undo `connect`."""
+        return wrap(_signals).disconnect(signature, function)
+
+
+class ModuleManager(Connectable):
+    """qSlicerModuleManager."""
+
+    API = "qSlicerModuleManager"
+    SIGNALS = ("moduleAboutToBeUnloaded(QString)",)
+
+
+class SliceWidget(Strict):
+    """qMRMLSliceWidget: the slice logic with its nodes is real, the picture is not drawn."""
+
+    API = "qMRMLSliceWidget"
+
+    def __init__(self, name: str, orientation: str) -> None:
+        logic = slicer.vtkMRMLSliceLogic()
+        logic.SetMRMLScene(slicer.mrmlScene)
+        node = logic.AddSliceNode(name)
+        node.SetOrientation(orientation)
+        self._logic = logic
+
+    def sliceLogic(self) -> Any:
+        """The view's logic."""
+        return self._logic
+
+    def mrmlSliceNode(self) -> Any:
+        """The view's node."""
+        return self._logic.GetSliceNode()
+
+
+class LayoutManager(Strict):
+    """qSlicerLayoutManager: makes the slice views that a layout's description names."""
+
+    API = "qSlicerLayoutManager"
+
+    def __init__(self) -> None:
+        self._logic = slicer.vtkMRMLLayoutLogic()
+        self._logic.SetMRMLScene(slicer.mrmlScene)
+        self._widgets: dict[str, SliceWidget] = {}
+        for name, orientation in zip(PLANES, ("Axial", "Sagittal", "Coronal"), strict=True):
+            self._widgets[name] = SliceWidget(name, orientation)
+
+    @property
+    def layout(self) -> int:
+        """The layout's id."""
+        return self._logic.GetLayoutNode().GetViewArrangement()
+
+    def layoutLogic(self) -> Any:
+        """The logic, real."""
+        return self._logic
+
+    def setLayout(self, layout_id: int) -> None:
+        """Show a layout; it must be described."""
+        node = self._logic.GetLayoutNode()
+        if not node.IsLayoutDescription(layout_id):
+            raise ValueError(f"No layout {layout_id} is described.")
+        node.SetViewArrangement(layout_id)
+        for view in ElementTree.fromstring(node.GetLayoutDescription(layout_id)).iter("view"):
+            name, orientation = view.get("singletontag"), view.findtext("property[@name='orientation']")
+            if view.get("class") == "vtkMRMLSliceNode" and name not in self._widgets:
+                self._widgets[name] = SliceWidget(name, orientation)
+
+    def sliceViewNames(self) -> tuple[str, ...]:
+        """Names of the slice views."""
+        return tuple(self._widgets)
+
+    def sliceWidget(self, name: str) -> SliceWidget | None:
+        """A slice view by name."""
+        return self._widgets.get(name)
+
+    def resetSliceViews(self) -> None:
+        """Fit all slice views."""
+        for widget in self._widgets.values():
+            widget.sliceLogic().FitSliceToAll()
+
+
+class Application(Connectable):
+    """qSlicerApplication."""
+
+    API = "qSlicerApplication"
+    SIGNALS = ("startupCompleted()", "aboutToQuit()")
+    applicationName = "Slicer"
+    majorVersion, minorVersion = 5, 13
+
+    def __init__(self) -> None:
+        self.temporaryPath = tempfile.mkdtemp(prefix="desktop-")
+        self._modules = ModuleManager()
+        self._layouts = LayoutManager()
+
+    def layoutManager(self) -> LayoutManager:
+        """The views."""
+        return self._layouts
+
+    def moduleManager(self) -> ModuleManager:
+        """The modules."""
+        return self._modules
+
+    def testingEnabled(self) -> bool:
+        """False: dialogs are shown, and answered by the test."""
+        return False
+
+    def settings(self) -> Any:
+        """Settings of the tests."""
+        return QtClass(Settings)()
+
+    userSettings = settings
+
+    def clipboard(self) -> Any:
+        """The clipboard."""
+        return wrap(QtWidgets.QApplication.clipboard())
+
+    def processEvents(self) -> None:
+        """Serve the event loop once."""
+        QtWidgets.QApplication.processEvents()
+
+    def startupEnvironment(self) -> dict[str, str]:
+        """The environment that Slicer was started in."""
+        return dict(os.environ)
+
+    def pauseRender(self) -> None:
+        """Nothing is drawn."""
+
+    def resumeRender(self) -> None:
+        """Nothing is drawn."""
+
+
+class LogicOfModule:
+    """One of Slicer's own modules: its logic is the real one."""
+
+    def __init__(self, logic: Any) -> None:
+        self._logic = logic
+
+    def logic(self) -> Any:
+        """The module's logic."""
+        return self._logic
+
+
+class Modules:
+    """`slicer.modules`: what tests and slicer.util ask for."""
+
+    def __init__(self) -> None:
+        volumes, segmentations = slicer.vtkSlicerVolumesLogic(), slicer.vtkSlicerSegmentationsModuleLogic()
+        for logic in (volumes, segmentations):
+            logic.SetMRMLScene(slicer.mrmlScene)
+        self.volumes, self.segmentations = LogicOfModule(volumes), LogicOfModule(segmentations)
+
+
+def new_scene() -> Any:
+    """A scene with the singletons that Slicer's has at its start."""
+    scene = slicer.vtkMRMLScene()
+    application_logic = slicer.vtkMRMLApplicationLogic()
+    application_logic.SetMRMLScene(scene)
+    colors = slicer.vtkMRMLColorLogic()
+    colors.SetMRMLScene(scene)
+    scene._logics = (application_logic, colors)  # alive as long as the scene
+    for kind in ("vtkMRMLCrosshairNode", "vtkMRMLViewNode", "vtkMRMLCameraNode"):
+        node = scene.CreateNodeByClass(kind)
+        node.UnRegister(None)
+        if kind != "vtkMRMLCameraNode":
+            node.SetSingletonTag("default" if kind == "vtkMRMLCrosshairNode" else "1")
+        scene.AddNode(node)
+    scene.GetSubjectHierarchyNode()
+    return scene

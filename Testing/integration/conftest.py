@@ -1,0 +1,42 @@
+"""Fixtures that open the module on the stand-in for Slicer's desktop."""
+
+from pathlib import Path
+
+import pytest
+
+from BreastTumorSegLib.phantom.simulate import simulate_exam, write_case
+
+MODULE = Path(__file__).parents[2] / "BreastTumorSeg" / "BreastTumorSeg.py"
+
+
+@pytest.fixture(scope="session")
+def case(tmp_path_factory):
+    """A simulated exam of four phases at 3 mm, with one round lesion, in MAMA-MIA's layout."""
+    folder = tmp_path_factory.mktemp("cohort")
+    write_case(simulate_exam("ISPY2", 21, 3.0, phases=4), folder, "ISPY2_S000021")
+    return folder / "images" / "ISPY2_S000021"
+
+
+@pytest.fixture
+def desktop(monkeypatch, tmp_path):
+    """A fresh Slicer with PythonSlicer on its path; it is taken down, and what slots raised is raised, at the end."""
+    from desktop import Desktop, write_launcher
+
+    tools = tmp_path / "slicer-bin"
+    tools.mkdir()
+    write_launcher(tools)
+    monkeypatch.setenv("PATH", str(tools), prepend=":")
+    slicer_desktop = Desktop()
+    slicer_desktop.reset()
+    yield slicer_desktop
+    slicer_desktop.close()
+    slicer_desktop.check()
+
+
+@pytest.fixture
+def module(desktop, tmp_path):
+    """The open module, with a results folder of its own, after its first look at what is installed."""
+    widget = desktop.open_module(MODULE)
+    widget.logic.settings.results_folder = tmp_path / "results"
+    desktop.wait_until(lambda: widget.setup_panel.idle)
+    return widget
