@@ -110,13 +110,17 @@ def segment(
     """Segment one exam: masks, kinetics, clusters and report, written to OUT."""
     if len(inputs) < 2:
         raise typer.BadParameter("Name the input and the folder for the results.")
-    events = JsonEvents(sys.stdout) if progress is ProgressForm.json else TextEvents()
+    events = _events(progress)
     *sources, out = inputs
     with reporting(events):
         report = _segment(sources, out, model, device, _numbers(times), interval, overwrite, events)
         events.finished(out=str(out))
     if progress is ProgressForm.text:
         print(report)
+
+
+def _events(progress: ProgressForm) -> Events:
+    return JsonEvents(sys.stdout) if progress is ProgressForm.json else TextEvents()
 
 
 def _segment(
@@ -159,14 +163,19 @@ def simulate(
     cases: Annotated[int, typer.Option(help="How many exams.")] = 1,
     seed: Annotated[int, typer.Option(help="Of the first exam; the others count up.", min=0)] = 0,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    progress: Progress = ProgressForm.text,
 ) -> None:
     """Write simulated exams in MAMA-MIA's layout, with every ground truth."""
-    from BreastTumorSegLib.phantom.simulate import simulate_cohort
-    from BreastTumorSegLib.segmentation.inference import choose_device
+    events = _events(progress)
+    with reporting(events), cancellable(events, listen=isinstance(events, JsonEvents)):
+        from BreastTumorSegLib.phantom.simulate import simulate_cohort
+        from BreastTumorSegLib.segmentation.inference import choose_device
 
-    events = TextEvents()
-    with reporting(events), cancellable(events):
-        for name in simulate_cohort(out, site, cases, seed, str(choose_device(device)), events):
+        events.started(command="simulate")
+        names = simulate_cohort(out, site, cases, seed, str(choose_device(device)), events)
+        events.finished(cases=names)
+    if progress is ProgressForm.text:
+        for name in names:
             print(out / "images" / name)
 
 

@@ -94,7 +94,7 @@ class ExamPanel:
             ui.upButton: lambda: self._move(-1),
             ui.downButton: lambda: self._move(1),
             ui.removeButton: self._on_remove,
-            ui.confirmButton: self._exam.confirm,
+            ui.confirmButton: self._on_confirm,
             ui.subtractButton: lambda: self._start(self._subtractions(), self._show_subtractions),
             ui.projectButton: lambda: self._start(self._projections(), layouts.show_projections),
             ui.breastLayoutButton: self._on_breast_layout,
@@ -109,7 +109,7 @@ class ExamPanel:
 
     def _prepare_table(self) -> None:
         header = self.ui.phasesTable.horizontalHeader()
-        for column, width in ((NAME, 78), (TIME, 56), (SOURCE, 74)):
+        for column, width in ((NAME, 68), (TIME, 56), (SOURCE, 76)):
             header.resizeSection(column, width)
         self.ui.loadingArea.visible = False
 
@@ -151,6 +151,10 @@ class ExamPanel:
         self._exam.set_rows(exam_table.moved(self._exam.rows, index, step))
         self.refresh()
         self.ui.phasesTable.selectRow(index + step)
+
+    def _on_confirm(self) -> None:
+        self._exam.confirm()
+        self._tell("")
 
     def _on_remove(self) -> None:
         index = self.ui.phasesTable.currentRow()

@@ -28,7 +28,7 @@ class ResultPanel:
         self._settings = settings
         self._shown: slicer.vtkMRMLSegmentationNode | None = None
         self.ui.resultSelector.addAttribute("vtkMRMLSegmentationNode", results.RESULT)
-        for column, width in ((0, 92), (1, 66), (2, 70)):
+        for column, width in ((0, 86), (1, 74), (2, 74)):
             self.ui.lesionTable.horizontalHeader().resizeSection(column, width)
         self.ui.overlaySelector.addItem(_("None"), "")
         for title in results.MAPS:
@@ -69,8 +69,8 @@ class ResultPanel:
         self.ui.lesionTable.setRowCount(len(lesions))
         for index, lesion in enumerate(lesions):
             side = f" {lesion['side']}" if lesion["side"] else ""
-            texts = (lesion["label"] + side, f"{float(lesion['volume_ml']):.2f}", f"{float(lesion['diameter_mm']):.0f}",
-                     lesion["worst_curve"])  # fmt: skip
+            volume, diameter = f"{float(lesion['volume_ml']):.2f} ml", f"{float(lesion['diameter_mm']):.0f} mm"
+            texts = (lesion["label"] + side, volume, diameter, lesion["worst_curve"])
             for column, text in enumerate(texts):
                 self.ui.lesionTable.setItem(index, column, qt.QTableWidgetItem(text))
         self.ui.summaryLabel.text = self._summary(len(lesions))

@@ -52,7 +52,8 @@ def load(folder: Path, reference: slicer.vtkMRMLScalarVolumeNode) -> Work:
             arrays[name], geometry = yield from _progress(pieces, index)
         segmentation = _segmentation(folder.name, reference, made)
         yield None
-        scene.add_segments(segmentation, arrays["breast"], geometry, _breasts())
+        imaged = [style for style in _breasts() if (arrays["breast"] == style.label).any()]  # one breast, or both
+        scene.add_segments(segmentation, arrays["breast"], geometry, imaged)
         scene.add_segments(segmentation, arrays["tumor"], geometry, _lesions(manifest["lesions"]))
         for title, file in MAPS.items():
             made.append(_map(title, arrays[file], geometry, folder.name))

@@ -8,6 +8,7 @@ import xml.etree.ElementTree as ElementTree
 from typing import Any
 
 import slicer
+import vtk
 from PySide6 import QtCore, QtWidgets
 
 from desktop import api
@@ -66,10 +67,11 @@ class SliceWidget(Strict):
     API = "qMRMLSliceWidget"
 
     def __init__(self, name: str, orientation: str) -> None:
+        node = slicer.mrmlScene.GetSingletonNode(name, "vtkMRMLSliceNode") or _new_slice_node(name)
+        node.SetOrientation(orientation)
         logic = slicer.vtkMRMLSliceLogic()
         logic.SetMRMLScene(slicer.mrmlScene)
-        node = logic.AddSliceNode(name)
-        node.SetOrientation(orientation)
+        logic.SetSliceNode(node)
         self._logic = logic
 
     def sliceLogic(self) -> Any:
@@ -79,6 +81,15 @@ class SliceWidget(Strict):
     def mrmlSliceNode(self) -> Any:
         """The view's node."""
         return self._logic.GetSliceNode()
+
+
+def _new_slice_node(name: str) -> Any:
+    node = slicer.mrmlScene.CreateNodeByClass("vtkMRMLSliceNode")
+    node.UnRegister(None)
+    node.SetName(name)
+    node.SetLayoutName(name)
+    node.SetSingletonTag(name)
+    return slicer.mrmlScene.AddNode(node)
 
 
 class LayoutManager(Strict):
@@ -120,6 +131,13 @@ class LayoutManager(Strict):
     def sliceWidget(self, name: str) -> SliceWidget | None:
         """A slice view by name."""
         return self._widgets.get(name)
+
+    def mrmlSliceLogics(self) -> Any:  # noqa: N802
+        """The slice views' logics, as a vtkCollection."""
+        logics = vtk.vtkCollection()
+        for widget in self._widgets.values():
+            logics.AddItem(widget.sliceLogic())
+        return logics
 
     def resetSliceViews(self) -> None:
         """Fit all slice views."""
@@ -212,5 +230,23 @@ def new_scene() -> Any:
         if kind != "vtkMRMLCameraNode":
             node.SetSingletonTag("default" if kind == "vtkMRMLCrosshairNode" else "1")
         scene.AddNode(node)
-    scene.GetSubjectHierarchyNode()
+    scene.AddObserver(scene.NodeAddedEvent, _show_in_hierarchy)
+    scene.AddObserver(scene.NodeAboutToBeRemovedEvent, _take_from_hierarchy)
     return scene
+
+
+@vtk.calldata_type(vtk.VTK_OBJECT)
+def _show_in_hierarchy(scene: Any, _event: str, node: Any) -> None:
+    """Give a new node its item in the subject hierarchy, as qSlicerSubjectHierarchyPluginLogic does."""
+    if node.IsA("vtkMRMLStorableNode") and not node.GetHideFromEditors():
+        hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
+        hierarchy.CreateItem(hierarchy.GetSceneItemID(), node)
+
+
+@vtk.calldata_type(vtk.VTK_OBJECT)
+def _take_from_hierarchy(scene: Any, _event: str, node: Any) -> None:
+    if node.IsA("vtkMRMLStorableNode"):
+        hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
+        item = hierarchy.GetItemByDataNode(node)
+        if item != hierarchy.GetInvalidItemID():
+            hierarchy.RemoveItem(item, False, False)

@@ -143,12 +143,19 @@ def _check(target: Any, name: str) -> None:
         if not hasattr(type(target), name) and _property(target, name) is None:
             raise AttributeError(f"{type(target).__name__} has no member {name!r}.")
         return
-    qt_base = next(base for base in type(target).__mro__ if base.__module__.startswith("PySide6"))
     if name not in api.members(real):
-        if not hasattr(qt_base, name) and qt_base.staticMetaObject.indexOfProperty(name) < 0:
+        qt_base = next(base for base in type(target).__mro__ if base.__module__.startswith("PySide6"))
+        if not hasattr(qt_base, name) and not _has_property(target.metaObject(), qt_base.__name__, name):
             raise AttributeError(f"{real} has no member {name!r}, by slicer_api.json and {qt_base.__name__}.")
     elif not hasattr(type(target), name):
         raise NotImplementedError(f"{real}.{name} is real, but the stand-in lacks it.")
+
+
+def _has_property(meta: QtCore.QMetaObject, class_name: str, name: str) -> bool:
+    """Whether a class among an object's bases has a property."""
+    while meta.className() != class_name:
+        meta = meta.superClass()
+    return meta.indexOfProperty(name) >= 0
 
 
 def _property(target: Any, name: str) -> QtCore.QMetaProperty | None:

@@ -13,8 +13,8 @@ MODULE = Path(__file__).parents[2] / "BreastTumorSeg" / "BreastTumorSeg.py"
 def case(tmp_path_factory):
     """A simulated exam of four phases at 3 mm, with one round lesion, in MAMA-MIA's layout."""
     folder = tmp_path_factory.mktemp("cohort")
-    write_case(simulate_exam("ISPY2", 21, 3.0, phases=4), folder, "ISPY2_S000021")
-    return folder / "images" / "ISPY2_S000021"
+    write_case(simulate_exam("DUKE", 100, 3.0, phases=4), folder, "DUKE_S000100")
+    return folder / "images" / "DUKE_S000100"
 
 
 @pytest.fixture

@@ -54,7 +54,7 @@ def test_the_results_folder_is_complete(done):
 
 
 def test_masks_have_the_geometry_of_the_input_to_the_voxel(done, case):
-    exam = sitk.ReadImage(str(case / "ISPY2_S000021_0000.nii.gz"))
+    exam = sitk.ReadImage(str(case / "DUKE_S000100_0000.nii.gz"))
     for name in FILES:
         if name.endswith(".nii.gz"):
             volume = sitk.ReadImage(str(done[0] / name))
