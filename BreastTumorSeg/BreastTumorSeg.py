@@ -175,7 +175,11 @@ class BreastTumorSegTest(ScriptedLoadableModuleTest):
     TIMEOUT_S = 900
 
     def runTest(self, msec: int = 100, **_kwargs) -> None:
-        """Run it; needs the packages of the Set-up panel."""
+        """Run it; it needs the packages of the Set-up panel."""
+        from BreastTumorSegLib.core.requirements import missing
+
+        if missing():
+            self.skipTest(f"Not installed: {', '.join(missing())}; see the Set-up panel.")
         slicer.mrmlScene.Clear(0)
         slicer.util.selectModule("BreastTumorSeg")
         widget = slicer.modules.BreastTumorSegWidget

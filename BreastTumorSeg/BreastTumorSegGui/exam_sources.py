@@ -140,6 +140,8 @@ def _kept_clock(volume: slicer.vtkMRMLScalarVolumeNode) -> Clocks:
 
 def _dicom_files(volume: slicer.vtkMRMLScalarVolumeNode) -> list[Path]:
     """First and last file of a volume that Slicer loaded from its DICOM database; none where it did not."""
+    if not hasattr(slicer, "dicomDatabase"):  # as in a Slicer without its DICOM module
+        return []
     instances = (volume.GetAttribute("DICOM.instanceUIDs") or "").split()
     files = [slicer.dicomDatabase.fileForInstance(uid) for uid in {*instances[:1], *instances[-1:]}]
     return [Path(file) for file in files if file]

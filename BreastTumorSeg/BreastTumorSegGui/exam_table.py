@@ -79,10 +79,10 @@ def with_time(rows: Sequence[Row], index: int, text: str) -> list[Row]:
 
 
 def grid_text(geometry: Geometry) -> str:
-    """Such as "320×320×160 axial" and "0.8×0.8×1.6 mm" in two lines."""
+    """Voxels and millimetres in two lines, such as "320×320×160" and "0.8×0.8×1.6"."""
     size = "×".join(map(str, geometry.size))
-    spacing = "×".join(f"{step:.3g}" for step in geometry.spacing)
-    return f"{size} {geometry.plane}\n{spacing} mm"
+    spacing = "×".join(f"{step:.2f}".rstrip("0").rstrip(".") for step in geometry.spacing)
+    return f"{size}\n{spacing}"
 
 
 def _of_grid(first: Row, row: Row) -> list[Problem]:

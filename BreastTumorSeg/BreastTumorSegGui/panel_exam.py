@@ -13,31 +13,8 @@ from BreastTumorSegGui import ask, derived, exam_table, layouts, scene
 from BreastTumorSegGui.exam import Exam
 from BreastTumorSegGui.exam_sources import ExamSources, Loaded
 from BreastTumorSegGui.exam_table import Row
+from BreastTumorSegGui.phase_table import NAME, TIME, PhaseTable
 from BreastTumorSegGui.tasks import Progress, Task, Work, stage
-from BreastTumorSegLib.core.exam import Problem, TimeSource
-
-NAME, TIME, SOURCE, NOTES = range(4)
-FATAL, WARNING = "✖ ", "⚠ "
-
-
-def source_words(source: TimeSource) -> str:
-    """Where a time was read, in words short enough for a column."""
-    return {
-        TimeSource.ACQUISITION_DATE_TIME: _("acquisition date and time"),
-        TimeSource.ACQUISITION_TIME: _("acquisition time"),
-        TimeSource.TRIGGER_TIME: _("trigger time"),
-        TimeSource.TEMPORAL_OFFSET: _("temporal offset"),
-        TimeSource.TEMPORAL_POSITION: _("temporal position"),
-        TimeSource.CONTENT_TIME: _("content time"),
-        TimeSource.SERIES_TIME: _("series time"),
-        TimeSource.SERIES_DESCRIPTION: _("series text TT="),
-        TimeSource.MAMA_MIA: _("MAMA-MIA json"),
-        TimeSource.NRRD: _("NRRD header"),
-        TimeSource.SEQUENCE: _("sequence index"),
-        TimeSource.MULTIVOLUME: _("frame labels"),
-        TimeSource.USER: _("typed here"),
-        TimeSource.ASSUMED: _("assumed"),
-    }[source]
 
 
 class ExamPanel:
@@ -47,7 +24,6 @@ class ExamPanel:
         widget: The loaded ExamPanel.ui.
         exam: The exam in the scene.
         sources: Where phases come from.
-        settings: Gives folders a user chose.
     """
 
     def __init__(self, widget: qt.QWidget, exam: Exam, sources: ExamSources) -> None:
@@ -56,8 +32,8 @@ class ExamPanel:
         self._exam = exam
         self._sources = sources
         self._task: Task | None = None
+        self._table = PhaseTable(self.ui.phasesTable, self._on_edited, self._enable)
         self._connect()
-        self._prepare_table()
         self.refresh()
 
     @property
@@ -74,9 +50,11 @@ class ExamPanel:
     def refresh(self) -> None:
         """Show the exam as it is."""
         rows = self._exam.rows
-        self._fill(rows)
-        self.ui.notesLabel.text = "\n".join(self._exam.notes)
-        self.ui.notesLabel.visible = bool(self._exam.notes)
+        self._table.show(rows)
+        shown = {str(problem) for problems in exam_table.problems_of(rows) for problem in problems}
+        notes = [note for note in self._exam.notes if note not in shown]
+        self.ui.notesLabel.text = "\n".join(notes)
+        self.ui.notesLabel.visible = bool(notes)
         self._enable(rows)
 
     def load(self, work: Work) -> None:
@@ -104,14 +82,6 @@ class ExamPanel:
             button.connect("clicked()", action)
         ui.volumesSelector.connect("checkedNodesChanged()", self._enable)
         ui.sequenceSelector.connect("currentNodeChanged(vtkMRMLNode*)", lambda _node: self._enable())
-        ui.phasesTable.connect("cellChanged(int,int)", self._on_edited)
-        ui.phasesTable.connect("itemSelectionChanged()", self._enable)
-
-    def _prepare_table(self) -> None:
-        header = self.ui.phasesTable.horizontalHeader()
-        for column, width in ((NAME, 68), (TIME, 56), (SOURCE, 76)):
-            header.resizeSection(column, width)
-        self.ui.loadingArea.visible = False
 
     def _on_folder(self) -> None:
         folder = ask.for_folder(_("Folder of the exam"))
@@ -132,9 +102,8 @@ class ExamPanel:
         layouts.show_breast()
         scene.show(self._exam.first_post)
 
-    def _on_edited(self, index: int, column: int) -> None:
+    def _on_edited(self, index: int, column: int, text: str) -> None:
         rows = self._exam.rows
-        text = self.ui.phasesTable.item(index, column).text()
         if column == NAME and text.strip():
             rows[index].node.SetName(text.strip())
         try:
@@ -142,25 +111,24 @@ class ExamPanel:
         except ValueError:
             self._tell(_("{text} is no time: type seconds such as 120.").format(text=repr(text)))
             changed = rows
-        if changed != rows:
+        if changed == rows:
+            self.refresh()  # the cell shows what counts again
+        else:
             self._exam.set_rows(changed)
-        self.refresh()
 
     def _move(self, step: int) -> None:
-        index = self.ui.phasesTable.currentRow()
+        index = self._table.current
         self._exam.set_rows(exam_table.moved(self._exam.rows, index, step))
-        self.refresh()
-        self.ui.phasesTable.selectRow(index + step)
+        self._table.select(index + step)
 
     def _on_confirm(self) -> None:
         self._exam.confirm()
         self._tell("")
 
     def _on_remove(self) -> None:
-        index = self.ui.phasesTable.currentRow()
+        index = self._table.current
         rows = self._exam.rows
         self._exam.set_rows(rows[:index] + rows[index + 1 :])
-        self.refresh()
 
     def _loaded(self, loaded: Loaded) -> None:
         self._exam.set_rows(loaded.rows, loaded.notes)
@@ -226,34 +194,10 @@ class ExamPanel:
         self.ui.messageLabel.text = text
         self.ui.messageLabel.visible = bool(text)
 
-    def _fill(self, rows: list[Row]) -> None:
-        table = self.ui.phasesTable
-        wasBlocked = table.blockSignals(True)
-        table.setRowCount(len(rows))
-        for index, (row, problems) in enumerate(zip(rows, exam_table.problems_of(rows), strict=True)):
-            self._fill_row(index, row, problems)
-        table.resizeRowsToContents()
-        table.blockSignals(wasBlocked)
-
-    def _fill_row(self, index: int, row: Row, problems: list[Problem]) -> None:
-        notes = [(FATAL if problem.fatal else WARNING) + str(problem) for problem in problems]
-        texts = (
-            row.name,
-            f"{row.time:g}",
-            source_words(row.source),
-            "\n".join([*notes, exam_table.grid_text(row.geometry)]),
-        )
-        for column, text in enumerate(texts):
-            item = qt.QTableWidgetItem(text)
-            item.setToolTip(text)
-            if column in (SOURCE, NOTES):
-                item.setFlags(qt.Qt.ItemIsSelectable | qt.Qt.ItemIsEnabled)
-            self.ui.phasesTable.setItem(index, column, item)
-
     def _enable(self, rows: list[Row] | None = None) -> None:
         rows = self._exam.rows if rows is None else rows
         ui, idle = self.ui, not self.busy
-        selected = ui.phasesTable.currentRow() if ui.phasesTable.selectedItems() else -1
+        selected = self._table.current
         reason = exam_table.reason_against(rows)
         confirmed = not self._exam.reason_against_running
         for button in (ui.loadFolderButton, ui.loadFilesButton):

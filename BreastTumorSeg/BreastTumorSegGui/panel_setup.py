@@ -42,6 +42,7 @@ class SetupPanel:
         self._examined = examined
         self._task: Task | None = None
         self._tell("")
+        self.ui.reportText.setFont(qt.QFontDatabase.systemFont(qt.QFontDatabase.FixedFont))  # it has columns
         self.ui.examineButton.connect("clicked()", self.examine)
         self.ui.copyButton.connect("clicked()", self._on_copy)
         self.ui.installButton.connect("clicked()", self._on_install)

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import slicer
-from BreastTumorSegLib.core.colors import BREAST, CLUSTERS, CURVE_TYPES, rgb
 
 from BreastTumorSegGui import scene, terminology
 from BreastTumorSegGui.scene import SegmentStyle
 from BreastTumorSegGui.tasks import Progress, Work
+from BreastTumorSegLib.core.colors import BREAST, CLUSTERS, CURVE_TYPES, rgb
 from BreastTumorSegLib.core.result import CURVE_TYPES as CURVE_NAMES
 from BreastTumorSegLib.core.result import LEFT, RIGHT
 from BreastTumorSegLib.io.pieces import read_in_pieces
@@ -52,8 +52,10 @@ def load(folder: Path, reference: slicer.vtkMRMLScalarVolumeNode) -> Work:
             arrays[name], geometry = yield from _progress(pieces, index)
         segmentation = _segmentation(folder.name, reference, made)
         yield None
-        imaged = [style for style in _breasts() if (arrays["breast"] == style.label).any()]  # one breast, or both
+        imaged = [style for style in _breasts() if style.label in arrays["breast"]]  # one breast, or both
+        yield None
         scene.add_segments(segmentation, arrays["breast"], geometry, imaged)
+        yield None
         scene.add_segments(segmentation, arrays["tumor"], geometry, _lesions(manifest["lesions"]))
         for title, file in MAPS.items():
             made.append(_map(title, arrays[file], geometry, folder.name))

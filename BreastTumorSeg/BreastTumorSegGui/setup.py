@@ -53,12 +53,13 @@ class Setup:
             subprocess.CalledProcessError: pip failed.
         """
         self._install_torch()
-        packaging = getattr(slicer, "packaging", None)  # Slicer 5.12 and later
-        if packaging is not None:
+        try:
+            from slicer import packaging
+        except ImportError:  # before Slicer 5.12
+            slicer.util.pip_install(["-r", str(self._requirements)])
+        else:
             wanted = packaging.load_requirements(self._requirements)
             packaging.pip_ensure(wanted, prompt_install=False, requester=REQUESTER)
-        else:
-            slicer.util.pip_install(["-r", str(self._requirements)])
 
     def install_from(self, folder: Path) -> None:
         """Install what is missing from a folder of wheels, without a network.

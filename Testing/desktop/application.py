@@ -158,6 +158,12 @@ class Application(Connectable):
         self._modules = ModuleManager()
         self._layouts = LayoutManager()
 
+    def __getattr__(self, name: str) -> Any:
+        """What Qt's own application has is real."""
+        if name.startswith("_") or not hasattr(QtWidgets.QApplication, name):
+            return super().__getattr__(name)
+        return getattr(wrap(QtWidgets.QApplication.instance()), name)
+
     def layoutManager(self) -> LayoutManager:
         """The views."""
         return self._layouts
@@ -210,10 +216,14 @@ class Modules:
     """`slicer.modules`: what tests and slicer.util ask for."""
 
     def __init__(self) -> None:
-        volumes, segmentations = slicer.vtkSlicerVolumesLogic(), slicer.vtkSlicerSegmentationsModuleLogic()
-        for logic in (volumes, segmentations):
-            logic.SetMRMLScene(slicer.mrmlScene)
-        self.volumes, self.segmentations = LogicOfModule(volumes), LogicOfModule(segmentations)
+        logics = {
+            "volumes": slicer.vtkSlicerVolumesLogic(),
+            "segmentations": slicer.vtkSlicerSegmentationsModuleLogic(),
+            "sequences": slicer.vtkSlicerSequencesLogic(),
+        }
+        for name, logic in logics.items():
+            logic.SetMRMLScene(slicer.mrmlScene)  # registers the module's nodes, too
+            setattr(self, name, LogicOfModule(logic))
 
 
 def new_scene() -> Any:

@@ -38,7 +38,7 @@ class Proxy:
             return wrap(target.property(name))
         member = getattr(target, name)
         if isinstance(member, QtCore.SignalInstance):
-            return Signal(self, member)
+            return Signal(self, name, member)
         return _method(member) if callable(member) else wrap(member)
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -81,19 +81,20 @@ class Proxy:
 class Signal:
     """A signal as an attribute: `button.clicked.connect(function)`."""
 
-    def __init__(self, owner: Proxy, signal: QtCore.SignalInstance) -> None:
+    def __init__(self, owner: Proxy, name: str, signal: QtCore.SignalInstance) -> None:
         self._owner = owner
+        self._name = name
         self._signal = signal
 
     def connect(self, function: Callable[..., Any]) -> None:
         """Connect a function; it gets as many arguments as it takes."""
         slot = _slot(function)
-        _kept(self._owner._target)[self._signal.signal, function] = slot
+        _kept(self._owner._target)[self._name, function] = slot
         self._signal.connect(slot)
 
     def disconnect(self, function: Callable[..., Any]) -> None:
         """Undo `connect`."""
-        self._signal.disconnect(_kept(self._owner._target).pop((self._signal.signal, function)))
+        self._signal.disconnect(_kept(self._owner._target).pop((self._name, function)))
 
 
 class QtClass:

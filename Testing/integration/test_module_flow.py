@@ -4,11 +4,14 @@ import os
 import shutil
 import signal
 import time
+from pathlib import Path
 
 import numpy as np
 import psutil
 import pytest
 import SimpleITK as sitk
+
+from BreastTumorSegLib.core.errors import OutputError
 
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed")
 pytestmark = pytest.mark.xdist_group("module")
@@ -71,7 +74,7 @@ def results_of(module):
 
 
 def scratch_folders():
-    return sorted(os.listdir(slicer.app.temporaryPath))
+    return sorted(Path(slicer.app.temporaryPath).iterdir())
 
 
 def ras_of(volume, index):
@@ -238,14 +241,15 @@ def test_a_results_folder_that_can_not_be_made_is_told(module, desktop, case, tm
 
 def test_a_full_disk_is_told_and_leaves_nothing(module, desktop, case, monkeypatch):
     load_and_confirm(module, desktop, case)
-    full = slicer.app.temporaryPath + "-full"
-    os.symlink("/dev/full", full)
-    from BreastTumorSegLib.io import pieces
+    from BreastTumorSegGui import segmentation
 
-    monkeypatch.setattr(pieces.Path, "with_name", lambda self, _name: type(self)(full))
+    def fill(*_arguments):
+        raise OutputError("phase_0.nrrd can't be written: the disk is full.", "Free space, or use another disk.")
+        yield
+
+    monkeypatch.setattr(segmentation, "write_in_pieces", fill)
     start(module, desktop)
     assert finish(module, desktop) is None
-    monkeypatch.undo()
     assert "disk is full" in said(module)
     assert scratch_folders() == []
 
@@ -298,7 +302,9 @@ def test_a_scene_saved_closed_and_opened_has_table_and_result(module, desktop, c
     assert module.segment_panel.ui.runButton.enabled, "it was confirmed"
     reopened = module.logic.exam.parameters.result
     assert module.result_panel.ui.lesionTable.rowCount == count
-    assert np.array_equal(slicer.util.arrayFromSegmentBinaryLabelmap(reopened, "Lesion1", module.logic.exam.pre), lesion)
+    assert np.array_equal(
+        slicer.util.arrayFromSegmentBinaryLabelmap(reopened, "Lesion1", module.logic.exam.pre), lesion
+    )
 
 
 def test_a_run_goes_on_while_the_user_is_in_another_module(module, desktop, case):

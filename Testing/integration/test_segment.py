@@ -13,6 +13,7 @@ import pytest
 import SimpleITK as sitk
 
 from BreastTumorSegLib.core.events import PREFIX
+from BreastTumorSegLib.phantom.simulate import simulate_exam, write_case
 from Testing.dicom_files import write_series
 
 FILES = {

@@ -1,0 +1,345 @@
+"""What the panels look like at the width of Slicer's module panel, what they say, and what they install."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from BreastTumorSegLib.core.geometry import Geometry
+
+slicer = pytest.importorskip("slicer", reason="slicer-core is not installed")
+pytestmark = pytest.mark.xdist_group("module")
+
+WIDTH = 350
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """Folder for screenshots: `BTS_SCREENSHOTS`, or one of the test's own."""
+    return Path(os.environ.get("BTS_SCREENSHOTS", tmp_path))
+
+
+def child_widgets(desktop):
+    from PySide6 import QtWidgets
+
+    return [widget for widget in desktop._parent.findChildren(QtWidgets.QWidget) if widget.isVisible()]
+
+
+def picture(desktop, folder, name):
+    from desktop import wrap
+
+    desktop.screenshot(wrap(desktop._parent), folder / f"{name}.png", WIDTH)
+    check_layout(desktop)
+
+
+def check_layout(desktop):
+    """Texts have room, nothing sticks out of what it is in, and nothing lies over its neighbour."""
+    from PySide6 import QtWidgets
+
+    assert desktop._parent.width() == WIDTH
+    for widget in child_widgets(desktop):
+        name = widget.objectName() or type(widget).__name__
+        if isinstance(widget, QtWidgets.QPushButton):
+            assert widget.width() >= widget.minimumSizeHint().width(), name
+        if isinstance(widget, QtWidgets.QLabel):
+            room = widget.heightForWidth(widget.width()) if widget.wordWrap() else widget.sizeHint().height()
+            assert widget.height() >= room, f"{name}: {widget.text()}"
+            assert widget.wordWrap() or widget.width() >= widget.sizeHint().width(), f"{name}: {widget.text()}"
+        if isinstance(widget, QtWidgets.QTableWidget):
+            check_table(widget)
+        layout = widget.layout()
+        if layout is not None and not getattr(widget, "_collapsed", False):
+            check_items([layout.itemAt(index) for index in range(layout.count())], widget)
+
+
+def check_items(items, parent):
+    shown = [item.geometry() for item in items if not item.isEmpty()]
+    for index, one in enumerate(shown):
+        assert parent.rect().contains(one), parent.objectName()
+        assert not any(one.intersects(other) for other in shown[:index]), parent.objectName()
+
+
+def check_table(table):
+    """Every word of a cell or a header fits into its column."""
+    metrics = table.fontMetrics()
+    for column in range(table.columnCount()):
+        title = table.horizontalHeaderItem(column).text()
+        assert metrics.horizontalAdvance(title) <= table.columnWidth(column), title
+        for row in range(table.rowCount()):
+            item = table.item(row, column)
+            room = table.columnWidth(column) if table.columnSpan(row, column) == 1 else table.viewport().width()
+            for word in (item.text() if item else "").split():
+                assert metrics.horizontalAdvance(word) + 6 <= room, word
+
+
+def add_exam(module, problem=False):
+    from BreastTumorSegGui import scene
+    from BreastTumorSegGui.exam import row_of
+    from BreastTumorSegLib.core.exam import TimeSource
+
+    grid = Geometry((448, 448, 4), (0.759, 0.759, 1.1))
+    rows = []
+    for index, name in enumerate(("2: ax dyn pre", "4: ax dyn 1st pass", "7: ax dyn 2nd pass", "12: ax dyn 3rd pass")):
+        node = scene.add_volume(np.full(grid.shape, index, np.int16), grid, name)
+        rows.append(row_of(node, 131.135 * index, TimeSource.ACQUISITION_TIME))
+    if problem:
+        rows[2] = row_of(rows[2].node, 5.0, TimeSource.ASSUMED)
+    note = "Series left out, subtractions, projections, localisers, T2 or diffusion images: 1: loc; 3: t2 fs."
+    module.logic.exam.set_rows(rows, [note])
+
+
+def test_the_panels_at_their_start(module, desktop, pictures):
+    picture(desktop, pictures, "start")
+
+
+def test_the_exam_panel(module, desktop, pictures):
+    add_exam(module)
+    module.exam_panel.ui.sceneSection.collapsed = False
+    picture(desktop, pictures, "exam")
+
+
+def test_the_exam_panel_with_problems(module, desktop, pictures):
+    add_exam(module, problem=True)
+    picture(desktop, pictures, "exam-problems")
+
+
+def test_the_exam_panel_while_loading(module, desktop, pictures):
+    def endless():
+        from BreastTumorSegGui.tasks import WAIT, Progress
+
+        yield Progress("load", 0.4)
+        while True:
+            yield WAIT
+
+    module.exam_panel.load(endless())
+    desktop.wait_until(lambda: module.exam_panel.ui.loadingBar.value == 40)
+    picture(desktop, pictures, "exam-loading")
+
+
+def test_the_segment_panel_during_a_run_and_after_a_failure(module, desktop, pictures, monkeypatch):
+    from BreastTumorSegGui.tasks import Progress
+    from BreastTumorSegGui.worker import WorkerError
+
+    def run(_order, _say):
+        for fraction in np.linspace(0, 1, 50):
+            yield Progress("tumor", float(fraction))
+        while going:
+            yield None
+        log = module.logic.settings.results_folder / "2026-01-01_12-00-00.log"
+        raise WorkerError("The memory is too small for this exam.", "Close other programs.", log, 4)
+
+    going = [True]
+    monkeypatch.setattr(module.logic.segmentation, "run", run)
+    add_exam(module)
+    desktop.click(module.exam_panel.ui.confirmButton)
+    module.segment_panel.ui.logSection.collapsed = False
+    desktop.click(module.segment_panel.ui.runButton)
+    desktop.wait_until(lambda: "Finding lesions" in module.segment_panel.ui.stageLabel.text)
+    picture(desktop, pictures, "segment-running")
+    going.clear()
+    desktop.wait_until(lambda: not module.segment_panel.running)
+    assert "memory is too small" in module.segment_panel.ui.messageLabel.text
+    picture(desktop, pictures, "segment-failed")
+
+
+def test_the_result_panel(module, desktop, pictures, tmp_path):
+    from BreastTumorSegGui import results, scene
+    from BreastTumorSegLib.io.result_files import write_result
+    from Testing.results import simulated_result
+
+    found = simulated_result(lesions=3)
+    folder = tmp_path / "results" / "2026-01-01_12-00-00"
+    folder.mkdir(parents=True)
+    found.manifest["lesions"] = [{**vars(lesion), "size_category": lesion.size_category} for lesion in found.lesions]
+    write_result(found, folder)
+    (folder / "report.html").write_text("<html>")
+    reference = scene.add_volume(found.exam.pre, found.exam.geometry, "pre")
+    loading = results.load(folder, reference)
+    with pytest.raises(StopIteration) as end:
+        while True:
+            next(loading)
+    module.result_panel.show(end.value.value)
+    assert module.result_panel.ui.lesionTable.rowCount == 3
+    module.result_panel.ui.overlaySelector.setCurrentIndex(1)
+    picture(desktop, pictures, "result")
+
+
+def test_the_set_up_panel(module, desktop, pictures, doctor):
+    module.logic.setup.examine = lambda results: doctor(module.logic.setup, results)
+    module.setup_panel.examine()
+    desktop.wait_until(lambda: module.setup_panel.idle)
+    module.setup_panel.ui.setupSection.collapsed = False
+    text = module.setup_panel.ui.reportText.plainText
+    assert "torch" in text
+    assert str(Path.home()) not in text
+    desktop.click(module.setup_panel.ui.copyButton)
+    from PySide6.QtWidgets import QApplication
+
+    assert QApplication.clipboard().text() == text
+    picture(desktop, pictures, "setup")
+
+
+def test_every_control_has_a_tooltip(module, desktop):
+    from PySide6 import QtWidgets
+
+    kinds = (QtWidgets.QAbstractButton, QtWidgets.QComboBox, QtWidgets.QAbstractItemView, QtWidgets.QPlainTextEdit)
+    for panel in module.panels:
+        for name, widget in vars(panel.ui).items():
+            named = not name.startswith(("label", "qt_"))
+            ending = name.endswith(("Slider", "Selector", "Edit", "Label", "Bar"))
+            if named and (ending or isinstance(widget._target, kinds)):
+                assert widget.toolTip, name
+
+
+def test_devices_and_models_are_offered_and_remembered(module, desktop):
+    ui = module.segment_panel.ui
+    report = {
+        "devices": [
+            {"id": "cpu", "name": "cpu", "memory_free_mb": 2048},
+            {"id": "cuda", "name": "RTX", "memory_free_mb": 8192},
+        ],
+        "models": [
+            {"name": "small", "task": "tumor", "ok": True, "message": ""},
+            {"name": "broken", "task": "tumor", "ok": False, "message": "checksum differs"},
+            {"name": "breast", "task": "breast", "ok": True, "message": ""},
+        ],
+    }
+    module.segment_panel.offer(report)
+    assert [ui.deviceSelector.itemText(i) for i in range(3)] == ["Automatic", "cpu, 2.0 GB free", "RTX, 8.0 GB free"]
+    assert [ui.modelSelector.itemText(i) for i in range(3)] == ["Default", "small", "broken (checksum differs)"]
+    ui.deviceSelector.setCurrentIndex(2)
+    ui.deviceSelector._target.activated.emit(2)
+    module.segment_panel.offer(report)
+    assert ui.deviceSelector.currentData == "cuda"
+    assert module.logic.settings.device == "cuda"
+
+
+class Recorder:
+    """Notes calls."""
+
+    def __init__(self, fails=None):
+        self.calls = []
+        self._fails = fails
+
+    def __call__(self, *arguments, **more):
+        self.calls.append((arguments, more))
+        if self._fails:
+            raise self._fails
+
+
+@pytest.fixture
+def torch_extension(monkeypatch):
+    """Slicer's PyTorch extension, where torch is not installed yet."""
+    install = Recorder()
+    logic = SimpleNamespace(
+        torchInstalled=lambda: False, installTorch=lambda torchVersionRequirement=None: install(torchVersionRequirement)
+    )
+    monkeypatch.setitem(sys.modules, "PyTorchUtils", SimpleNamespace(PyTorchUtilsLogic=lambda: logic))
+    return install
+
+
+def press_install(module, desktop, agree=True):
+    from desktop import dialogs
+
+    module.setup_panel.ui.setupSection.collapsed = False
+    dialogs.answers.append(agree)
+    desktop.click(module.setup_panel.ui.installButton)
+    desktop.wait_until(lambda: module.setup_panel.idle)
+
+
+def test_installing_asks_first(module, desktop, torch_extension, monkeypatch):
+    from desktop import dialogs
+
+    pip = Recorder()
+    monkeypatch.setattr(slicer.util, "pip_install", pip)
+    press_install(module, desktop, agree=False)
+    assert "downloaded from the internet" in dialogs.messages[-1]
+    assert (pip.calls, torch_extension.calls) == ([], [])
+
+
+def test_installing_before_slicer_5_12(module, desktop, torch_extension, monkeypatch):
+    pip = Recorder()
+    monkeypatch.setattr(slicer.util, "pip_install", pip)
+    press_install(module, desktop)
+    assert torch_extension.calls == [((">=2.8",), {})]
+    ((arguments, _more),) = pip.calls
+    assert arguments[0][0] == "-r"
+    assert "monai" in Path(arguments[0][1]).read_text()
+
+
+def test_installing_from_slicer_5_12_on(module, desktop, torch_extension, monkeypatch):
+    ensure = Recorder()
+    packaging = SimpleNamespace(load_requirements=lambda path: Path(path).name, pip_ensure=ensure)
+    monkeypatch.setattr(slicer, "packaging", packaging, raising=False)
+    press_install(module, desktop)
+    assert ensure.calls == [(("requirements.txt",), {"prompt_install": False, "requester": "BreastTumorSeg"})]
+
+
+def test_without_the_pytorch_extension_it_is_told_how_to_get_it(module, desktop, monkeypatch):
+    monkeypatch.setitem(sys.modules, "PyTorchUtils", None)
+    press_install(module, desktop)
+    assert "Extensions Manager" in module.setup_panel.ui.messageLabel.text
+
+
+def test_a_failing_pip_is_told(module, desktop, torch_extension, monkeypatch):
+    monkeypatch.setattr(slicer.util, "pip_install", Recorder(subprocess.CalledProcessError(1, "pip")))
+    press_install(module, desktop)
+    assert "Not installed" in module.setup_panel.ui.messageLabel.text
+
+
+def test_installing_from_a_folder_of_wheels(module, desktop, tmp_path, monkeypatch):
+    from desktop import dialogs
+
+    pip = Recorder()
+    monkeypatch.setattr(slicer.util, "pip_install", pip)
+    ui = module.setup_panel.ui
+    ui.setupSection.collapsed = False
+    assert not ui.installWheelsButton.enabled
+    ui.wheelsFolderEdit.setCurrentPath(str(tmp_path))
+    dialogs.answers += [True, True]
+    desktop.click(ui.installWheelsButton)
+    assert "holds no wheels" in ui.messageLabel.text
+    (tmp_path / "monai-1.6.1-py3-none-any.whl").write_bytes(b"")
+    desktop.click(ui.installWheelsButton)
+    desktop.wait_until(lambda: module.setup_panel.idle)
+    assert pip.calls[0][0][0][:3] == ["--no-index", "--find-links", str(tmp_path)]
+
+
+def test_the_sample_exam_is_registered_and_simulated_with_a_dialog(module, desktop, monkeypatch):
+    import SampleData
+
+    import BreastTumorSeg
+    from BreastTumorSegGui.exam_sources import Loaded
+    from BreastTumorSegGui.tasks import Progress
+
+    source = SampleData.sources[-1]
+    assert (source.category, source.sampleName) == ("BreastTumorSeg", "SimulatedBreastDCE")
+    assert Path(source.thumbnailFileName).is_file()
+
+    def work():
+        yield Progress("simulate", 0.5)
+        return Loaded([], [], ["a volume"])
+
+    monkeypatch.setattr(module.logic.simulation, "work", work)
+    monkeypatch.setattr(BreastTumorSeg, "BreastTumorSegLogic", lambda: module.logic)
+    assert source.download(source) == ["a volume"]
+
+
+def test_opening_the_module_installs_and_imports_nothing_heavy(module):
+    """Slicer's own process stays without PyTorch; the first look at the installation is a process of its own."""
+    code = (
+        "import sys; sys.path[:0] = ['Testing', 'BreastTumorSeg', '.']\n"
+        "from pathlib import Path\n"
+        "from desktop import Desktop\n"
+        "desktop = Desktop(); desktop.reset()\n"
+        "desktop.open_module(Path('BreastTumorSeg/BreastTumorSeg.py').resolve())\n"
+        "heavy = {'torch', 'monai', 'sklearn', 'pydantic', 'typer', 'matplotlib'} & set(sys.modules)\n"
+        "desktop.close()\n"
+        "assert not heavy, heavy\n"
+    )
+    root = Path(__file__).parents[2]
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=root, capture_output=True, timeout=60)
