@@ -15,6 +15,8 @@ ASSUMED_INTERVAL_S = 120.0
 """Seconds between phases where no time is known; the command line assumes the same."""
 SHORTEST_INTERVAL_S = 5.0
 """No whole-breast phase is acquired faster; a repetition time mistaken for it gives milliseconds."""
+TIMES = "×\u200b"
+"""A narrow column may break the line after it."""
 
 
 @dataclass(frozen=True)
@@ -80,8 +82,8 @@ def with_time(rows: Sequence[Row], index: int, text: str) -> list[Row]:
 
 def grid_text(geometry: Geometry) -> str:
     """Voxels and millimetres in two lines, such as "320×320×160" and "0.8×0.8×1.6"."""
-    size = "×".join(map(str, geometry.size))
-    spacing = "×".join(f"{step:.2f}".rstrip("0").rstrip(".") for step in geometry.spacing)
+    size = TIMES.join(map(str, geometry.size))
+    spacing = TIMES.join(f"{step:.2f}".rstrip("0").rstrip(".") for step in geometry.spacing)
     return f"{size}\n{spacing}"
 
 

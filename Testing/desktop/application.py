@@ -132,7 +132,7 @@ class LayoutManager(Strict):
         """A slice view by name."""
         return self._widgets.get(name)
 
-    def mrmlSliceLogics(self) -> Any:  # noqa: N802
+    def mrmlSliceLogics(self) -> Any:
         """The slice views' logics, as a vtkCollection."""
         logics = vtk.vtkCollection()
         for widget in self._widgets.values():

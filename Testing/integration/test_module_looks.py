@@ -1,6 +1,7 @@
 """What the panels look like at the width of Slicer's module panel, what they say, and what they install."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -72,7 +73,7 @@ def check_table(table):
         for row in range(table.rowCount()):
             item = table.item(row, column)
             room = table.columnWidth(column) if table.columnSpan(row, column) == 1 else table.viewport().width()
-            for word in (item.text() if item else "").split():
+            for word in re.split(r"[\s\u200b]+", item.text() if item else ""):
                 assert metrics.horizontalAdvance(word) + 6 <= room, word
 
 
