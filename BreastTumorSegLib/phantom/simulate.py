@@ -57,6 +57,7 @@ def simulate_exam(
     device: str = "cpu",
     phases: int | None = None,
     spread: float = 0.0,
+    protocol: Site | None = None,
 ) -> SimulatedExam:
     """Simulate one exam. The same arguments give the same exam.
 
@@ -67,13 +68,14 @@ def simulate_exam(
         device: Where to compute, as torch names it.
         phases: Only the first so many phases.
         spread: Extra variation of the tissues beyond physics, for training; see `tissues.draw`.
+        protocol: How to acquire instead of as the site does, for example with other phases of the same patient.
 
     Raises:
         InputError: There is no such site.
     """
     if site_name not in SITES:
         raise InputError(f"There is no site {site_name!r}.", f"Choose one of {', '.join(SITES)}.")
-    site = SITES[site_name]
+    site = protocol or SITES[site_name]
     random = np.random.default_rng([seed, zlib.crc32(site_name.encode())])
     body = draw_body(random)
     side = _imaged_side(site, body, random)

@@ -59,7 +59,7 @@ def test_what_slicer_imports_needs_no_torch(package):
     modules = [
         ".".join(path.relative_to(LIBRARY.parent).with_suffix("").parts)
         for path in (LIBRARY / package).rglob("*.py")
-        if path.name != "__init__.py"
+        if path.name != "__init__.py" and path.relative_to(LIBRARY).as_posix() != "kinetics/vqvae.py"
     ]
     code = (
         "import importlib, sys\n"
