@@ -156,6 +156,58 @@ def _refuse_over_input(sources: list[Path], out: Path) -> None:
         raise OutputError(f"{out} is the input or holds it.", "Choose another folder for the results.")
 
 
+class ClusterMethod(str, Enum):
+    """How curves are clustered."""
+
+    kmeans = "kmeans"
+    vqvae = "vqvae"
+
+
+@app.command()
+def clusters(
+    inputs: Annotated[list[Path], typer.Argument(help="INPUT (see `inspect`), then the folder for the results.")],
+    method: Annotated[ClusterMethod, typer.Option(help="vqvae takes many minutes.")] = ClusterMethod.kmeans,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    times: Times = None,
+    interval: Interval = 120.0,
+    overwrite: Overwrite = False,
+    progress: Progress = ProgressForm.text,
+) -> None:
+    """Quality and stability of the clusters of an exam's curves over K, as a table and a plot, written to OUT."""
+    if len(inputs) < 2:
+        raise typer.BadParameter("Name the input and the folder for the results.")
+    events = _events(progress)
+    *sources, out = inputs
+    with reporting(events):
+        _clusters(sources, out, method.value, device, _numbers(times), interval, overwrite, events)
+        events.finished(out=str(out))
+    if progress is ProgressForm.text:
+        print((out / "quality.csv").read_text(encoding="utf-8"), end="")
+
+
+def _clusters(
+    sources: list[Path],
+    out: Path,
+    method: str,
+    device: str,
+    times: list[float] | None,
+    interval: float,
+    overwrite: bool,
+    events: Events,
+) -> None:
+    events.started(command="clusters", stages=["headers", "load", "models", "breast", "clusters"])
+    require_packages()
+    from BreastTumorSegLib.io import load_exam, results_folder
+
+    _refuse_over_input(sources, out)
+    with results_folder(out, overwrite) as folder, cancellable(events, folder, isinstance(events, JsonEvents)):
+        exam = load_exam(sources, times, interval, events)
+        events.progress("models", 0, 1)  # importing PyTorch takes seconds
+        from BreastTumorSegLib.report.cluster_quality import exam_quality, write_quality
+
+        write_quality(exam_quality(exam, method, device, events), folder)
+
+
 @app.command()
 def simulate(
     out: Path,
