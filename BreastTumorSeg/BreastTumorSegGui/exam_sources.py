@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import slicer
 
-from BreastTumorSegGui import scene
+from BreastTumorSegGui import scene, scratch
 from BreastTumorSegGui.exam import row_of
 from BreastTumorSegGui.exam_table import ASSUMED_INTERVAL_S, Row
 from BreastTumorSegGui.tasks import Progress, Work, follow, stage
@@ -51,16 +50,14 @@ class ExamSources:
 
     Args:
         launcher: Starts the library, which reads files.
-        scratch: Makes a new empty folder on a local disk.
     """
 
-    def __init__(self, launcher: Launcher, scratch: Callable[[], Path]) -> None:
+    def __init__(self, launcher: Launcher) -> None:
         self._launcher = launcher
-        self._scratch = scratch
 
     def from_files(self, paths: Sequence[Path]) -> Work:
         """A DICOM folder, a case folder, or volume files; they are read by a process of its own."""
-        folder = self._scratch()
+        folder = scratch.new()
         try:
             out = folder / "exam"
             arguments = [*map(str, paths), str(out)]
@@ -68,10 +65,13 @@ class ExamSources:
             yield from follow(events, lambda _event: None)  # warnings are among the exam's problems, too
             return (yield from _read_exam_folder(out))
         finally:
-            shutil.rmtree(folder, ignore_errors=True)
+            scratch.discard(folder)
 
     def from_volumes(self, volumes: Sequence[slicer.vtkMRMLScalarVolumeNode]) -> Work:
         """Volumes in the scene, with the times that they were loaded with here, or those of their DICOM files."""
+        empty = [volume.GetName() for volume in volumes if volume.GetImageData() is None]
+        if empty:
+            raise InputError(f"{empty[0]} has no voxels.", "Load its file, or uncheck it.")
         clocks = [_kept_clock(volume) for volume in volumes]
         if not all(clocks):
             found = [_dicom_files(volume) for volume in volumes]

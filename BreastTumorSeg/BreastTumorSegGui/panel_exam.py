@@ -112,7 +112,7 @@ class ExamPanel:
             self._tell(_("{text} is no time: type seconds such as 120.").format(text=repr(text)))
             changed = rows
         if changed == rows:
-            self.refresh()  # the cell shows what counts again
+            self._table.show(self._exam.rows, again=True)
         else:
             self._exam.set_rows(changed)
 
@@ -133,7 +133,8 @@ class ExamPanel:
     def _loaded(self, loaded: Loaded) -> None:
         self._exam.set_rows(loaded.rows, loaded.notes)
         self.refresh()
-        scene.show(self._exam.first_post)
+        if self.widget.visible:  # the views belong to whichever module the user is in
+            scene.show(self._exam.first_post)
         self._tell(_("Check order and times, then confirm them."))
 
     def _subtractions(self) -> Work:
