@@ -102,34 +102,29 @@ class ExamSources:
         factor = SECONDS.get(unit) if by_time and len(labels) == frames.shape[-1] else None
         clocks = _index_clocks(labels if factor else [""] * frames.shape[-1], factor, TimeSource.MULTIVOLUME)
         made: list[slicer.vtkMRMLScalarVolumeNode] = []
-        try:
+        with scene.taken_back(made):
             for index in range(frames.shape[-1]):
                 frame = yield from stage("frames", _copied(frames[..., index]))
                 name = f"{multivolume.GetName()} phase {index}"
                 made.append(scene.add_volume(frame, scene.geometry_of(multivolume), name))
             return _in_order(made, clocks, made)
-        except BaseException:
-            scene.remove(made)
-            raise
 
 
 def _read_exam_folder(folder: Path) -> Work:
     """The volumes of an exam folder, see the library's `io.exam_folder`."""
     table = json.loads((folder / "phases.json").read_text(encoding="utf-8"))
     rows: list[Row] = []
-    try:
+    made: list[slicer.vtkMRMLScalarVolumeNode] = []
+    with scene.taken_back(made):
         for phase in table["phases"]:
             array, geometry = yield from stage("show", read_in_pieces(folder / phase["file"]))
             volume = scene.add_volume(array, geometry, phase["name"])
+            made.append(volume)
             rows.append(row_of(volume, phase["time_s"], TimeSource(phase["source"])))
             volume.SetAttribute(CLOCK, f"{phase['time_s']} {phase['source']}")
-        made = [row.node for row in rows]
         scene.put_in_folder("Exam", made)
         notes = [f"{problem['message']} {problem['remedy']}".strip() for problem in table["problems"]]
         return Loaded(rows, notes, made)
-    except BaseException:
-        scene.remove(row.node for row in rows)
-        raise
 
 
 def _kept_clock(volume: slicer.vtkMRMLScalarVolumeNode) -> Clocks:
@@ -149,14 +144,11 @@ def _dicom_files(volume: slicer.vtkMRMLScalarVolumeNode) -> list[Path]:
 
 def _added(items: Sequence[slicer.vtkMRMLScalarVolumeNode], name: str, clocks: Sequence[Clocks]) -> Work:
     made: list[slicer.vtkMRMLScalarVolumeNode] = []
-    try:
+    with scene.taken_back(made):
         for index, item in enumerate(items):
             made.append(scene.share_volume(item, f"{name} phase {index}"))
             yield Progress("frames", (index + 1) / len(items))
         return _in_order(made, clocks, made)
-    except BaseException:
-        scene.remove(made)
-        raise
 
 
 def _index_clocks(values: Sequence[str], factor: float | None, source: TimeSource) -> list[Clocks]:

@@ -44,7 +44,7 @@ def load(folder: Path, reference: slicer.vtkMRMLScalarVolumeNode) -> Work:
         Its segmentation; maps and lesions hang on it by node references.
     """
     made: list[Any] = []
-    try:
+    with scene.taken_back(made):
         manifest = json.loads((folder / "result.json").read_text(encoding="utf-8"))
         arrays = {}
         for index, name in enumerate(_FILES):
@@ -65,9 +65,6 @@ def load(folder: Path, reference: slicer.vtkMRMLScalarVolumeNode) -> Work:
         segmentation.SetNodeReferenceID(LESIONS, made[-1].GetID())
         scene.put_in_folder(f"Result {folder.name}", made)
         return segmentation
-    except BaseException:
-        scene.remove(made)
-        raise
 
 
 def map_of(segmentation: slicer.vtkMRMLSegmentationNode | None, title: str) -> slicer.vtkMRMLScalarVolumeNode | None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -182,6 +183,16 @@ def remove(nodes: Iterable[slicer.vtkMRMLNode | None]) -> None:
                 for index in reversed(range(node.GetNumberOfDisplayNodes())):
                     slicer.mrmlScene.RemoveNode(node.GetNthDisplayNode(index))
             slicer.mrmlScene.RemoveNode(node)
+
+
+@contextmanager
+def taken_back(nodes: Iterable[slicer.vtkMRMLNode]) -> Iterator[None]:
+    """Where the block fails or is cancelled, the scene stays as it was: what it has put into `nodes` is removed."""
+    try:
+        yield
+    except BaseException:  # closing a generator is one, too
+        remove(nodes)
+        raise
 
 
 def show(volume: slicer.vtkMRMLVolumeNode | None, overlay: slicer.vtkMRMLVolumeNode | None = None) -> None:
