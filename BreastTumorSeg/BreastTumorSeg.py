@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import sys
-import tempfile
 import time
 from pathlib import Path
 
@@ -54,6 +53,7 @@ class BreastTumorSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.logic = None
         self._parameters = None
         self._gui_tags = []
+        self._has_news = False
         self.panels = ()
 
     def setup(self) -> None:
@@ -68,28 +68,33 @@ class BreastTumorSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.exam_panel = ExamPanel(self._load("ExamPanel"), logic.exam, logic.sources)
         self.result_panel = ResultPanel(self._load("ResultPanel"), logic.exam, logic.settings)
         self.segment_panel = SegmentPanel(
-            self._load("SegmentPanel"), logic.exam, logic.segmentation, logic.settings, self.result_panel.show
+            self._load("SegmentPanel"), logic.exam, logic.segmentation, logic.settings, self._on_finished
         )
         self.setup_panel = SetupPanel(self._load("SetupPanel"), logic.setup, logic.settings, self.segment_panel.offer)
-        self.panels = (self.exam_panel, self.segment_panel, self.result_panel, self.setup_panel)
-        for panel in self.panels:
+        self.panels = (self.exam_panel, self.segment_panel, self.result_panel)
+        for panel in (*self.panels, self.setup_panel):
             self.layout.addWidget(panel.widget)
         self.layout.addStretch(1)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self._on_scene_start_close)
-        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self._on_scene_end_close)
-        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndImportEvent, self._on_scene_end_close)
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self._on_scene_changed)
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartImportEvent, self._on_scene_start_import)
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndImportEvent, self._on_scene_changed)
         self._use_parameters(logic.getParameterNode())
         self.setup_panel.examine()
 
     def cleanup(self) -> None:
         """The module is reloaded or Slicer quits: nothing is left running."""
-        self._abandon()
-        self._use_parameters(None)
+        if self.panels:  # not after a failed setup
+            self._abandon_exam()
+            self.setup_panel.abandon()
+            self._use_parameters(None)
         self.removeObservers()
 
     def enter(self) -> None:
         """The user opened the module."""
-        self._use_parameters(self.logic.getParameterNode())
+        if self.panels:
+            self._use_parameters(self.logic.getParameterNode())
+            self._show_news()
 
     def exit(self) -> None:
         """The user opened another module. A run goes on, and shows its result when the user is back."""
@@ -106,17 +111,33 @@ class BreastTumorSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         widget.setMRMLScene(slicer.mrmlScene)
         return widget
 
+    def _on_finished(self, segmentation) -> None:
+        self.logic.exam.parameters.result = segmentation
+        self._has_news = True
+        if self.parent.isEntered:  # else the views are another module's now
+            self._show_news()
+
+    def _show_news(self) -> None:
+        if self._has_news:
+            self._has_news = False
+            self.result_panel.show_newest()
+
     def _on_scene_start_close(self, _caller, _event) -> None:
-        self._abandon()
+        self._abandon_exam()
         self._use_parameters(None)
 
-    def _on_scene_end_close(self, _caller, _event) -> None:
+    def _on_scene_start_import(self, _caller, _event) -> None:
+        self._stop_observing()  # node selectors lose their nodes for a moment, which is no choice of the user
+
+    def _on_scene_changed(self, _caller, _event) -> None:
         if self.parent.isEntered:
             self._use_parameters(self.logic.getParameterNode())
 
-    def _abandon(self) -> None:
-        for panel in self.panels:
-            panel.abandon()
+    def _abandon_exam(self) -> None:
+        """End what works on the scene's exam."""
+        self._has_news = False
+        self.exam_panel.abandon()
+        self.segment_panel.abandon()
 
     def _use_parameters(self, parameters) -> None:
         """Show and observe a parameter node; None to let go of it."""
@@ -144,6 +165,7 @@ class BreastTumorSegLogic(ScriptedLoadableModuleLogic):
     """What the panels work with."""
 
     def __init__(self) -> None:
+        from BreastTumorSegGui import scratch
         from BreastTumorSegGui.exam import Exam
         from BreastTumorSegGui.exam_sources import ExamSources
         from BreastTumorSegGui.samples import Simulation
@@ -153,20 +175,26 @@ class BreastTumorSegLogic(ScriptedLoadableModuleLogic):
         from BreastTumorSegGui.worker import Launcher
 
         ScriptedLoadableModuleLogic.__init__(self)
+        self._wrapper = None
+        scratch.sweep()
         launcher = Launcher(python(), library_parent())
         requirements = Path(__file__).parent / "Resources" / "requirements.txt"
         self.exam = Exam()
         self.settings = Settings()
-        self.sources = ExamSources(launcher, scratch)
-        self.segmentation = Segmentation(launcher, scratch)
-        self.simulation = Simulation(launcher, self.sources, scratch)
-        self.setup = Setup(launcher, requirements, scratch)
+        self.sources = ExamSources(launcher)
+        self.segmentation = Segmentation(launcher)
+        self.simulation = Simulation(launcher, self.sources)
+        self.setup = Setup(launcher, requirements)
 
     def getParameterNode(self):
         """The module's parameters in the scene."""
         from BreastTumorSegGui.parameters import Parameters
 
-        return Parameters(super().getParameterNode())
+        node = super().getParameterNode()
+        # Before Slicer 5.12 a wrapper's observers outlive it: one a node is enough.
+        if self._wrapper is None or self._wrapper.parameterNode is not node:
+            self._wrapper = Parameters(node)
+        return self._wrapper
 
 
 class BreastTumorSegTest(ScriptedLoadableModuleTest):
@@ -209,11 +237,6 @@ class BreastTumorSegTest(ScriptedLoadableModuleTest):
 def python() -> str:
     """Slicer's Python for processes of their own; it is on the path of a running Slicer."""
     return shutil.which("PythonSlicer") or "PythonSlicer"
-
-
-def scratch() -> Path:
-    """A new empty folder on a local disk."""
-    return Path(tempfile.mkdtemp(prefix="BreastTumorSeg-", dir=slicer.app.temporaryPath))
 
 
 def register_sample_data() -> None:

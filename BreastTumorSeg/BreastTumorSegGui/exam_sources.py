@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import slicer
 
-from BreastTumorSegGui import scene
+from BreastTumorSegGui import scene, scratch
 from BreastTumorSegGui.exam import row_of
 from BreastTumorSegGui.exam_table import ASSUMED_INTERVAL_S, Row
 from BreastTumorSegGui.tasks import Progress, Work, follow, stage
@@ -51,16 +50,14 @@ class ExamSources:
 
     Args:
         launcher: Starts the library, which reads files.
-        scratch: Makes a new empty folder on a local disk.
     """
 
-    def __init__(self, launcher: Launcher, scratch: Callable[[], Path]) -> None:
+    def __init__(self, launcher: Launcher) -> None:
         self._launcher = launcher
-        self._scratch = scratch
 
     def from_files(self, paths: Sequence[Path]) -> Work:
         """A DICOM folder, a case folder, or volume files; they are read by a process of its own."""
-        folder = self._scratch()
+        folder = scratch.new()
         try:
             out = folder / "exam"
             arguments = [*map(str, paths), str(out)]
@@ -68,10 +65,13 @@ class ExamSources:
             yield from follow(events, lambda _event: None)  # warnings are among the exam's problems, too
             return (yield from _read_exam_folder(out))
         finally:
-            shutil.rmtree(folder, ignore_errors=True)
+            scratch.discard(folder)
 
     def from_volumes(self, volumes: Sequence[slicer.vtkMRMLScalarVolumeNode]) -> Work:
         """Volumes in the scene, with the times that they were loaded with here, or those of their DICOM files."""
+        empty = [volume.GetName() for volume in volumes if volume.GetImageData() is None]
+        if empty:
+            raise InputError(f"{empty[0]} has no voxels.", "Load its file, or uncheck it.")
         clocks = [_kept_clock(volume) for volume in volumes]
         if not all(clocks):
             found = [_dicom_files(volume) for volume in volumes]
@@ -102,34 +102,29 @@ class ExamSources:
         factor = SECONDS.get(unit) if by_time and len(labels) == frames.shape[-1] else None
         clocks = _index_clocks(labels if factor else [""] * frames.shape[-1], factor, TimeSource.MULTIVOLUME)
         made: list[slicer.vtkMRMLScalarVolumeNode] = []
-        try:
+        with scene.taken_back(made):
             for index in range(frames.shape[-1]):
                 frame = yield from stage("frames", _copied(frames[..., index]))
                 name = f"{multivolume.GetName()} phase {index}"
                 made.append(scene.add_volume(frame, scene.geometry_of(multivolume), name))
             return _in_order(made, clocks, made)
-        except BaseException:
-            scene.remove(made)
-            raise
 
 
 def _read_exam_folder(folder: Path) -> Work:
     """The volumes of an exam folder, see the library's `io.exam_folder`."""
     table = json.loads((folder / "phases.json").read_text(encoding="utf-8"))
     rows: list[Row] = []
-    try:
+    made: list[slicer.vtkMRMLScalarVolumeNode] = []
+    with scene.taken_back(made):
         for phase in table["phases"]:
             array, geometry = yield from stage("show", read_in_pieces(folder / phase["file"]))
             volume = scene.add_volume(array, geometry, phase["name"])
+            made.append(volume)
             rows.append(row_of(volume, phase["time_s"], TimeSource(phase["source"])))
             volume.SetAttribute(CLOCK, f"{phase['time_s']} {phase['source']}")
-        made = [row.node for row in rows]
         scene.put_in_folder("Exam", made)
         notes = [f"{problem['message']} {problem['remedy']}".strip() for problem in table["problems"]]
         return Loaded(rows, notes, made)
-    except BaseException:
-        scene.remove(row.node for row in rows)
-        raise
 
 
 def _kept_clock(volume: slicer.vtkMRMLScalarVolumeNode) -> Clocks:
@@ -149,14 +144,11 @@ def _dicom_files(volume: slicer.vtkMRMLScalarVolumeNode) -> list[Path]:
 
 def _added(items: Sequence[slicer.vtkMRMLScalarVolumeNode], name: str, clocks: Sequence[Clocks]) -> Work:
     made: list[slicer.vtkMRMLScalarVolumeNode] = []
-    try:
+    with scene.taken_back(made):
         for index, item in enumerate(items):
             made.append(scene.share_volume(item, f"{name} phase {index}"))
             yield Progress("frames", (index + 1) / len(items))
         return _in_order(made, clocks, made)
-    except BaseException:
-        scene.remove(made)
-        raise
 
 
 def _index_clocks(values: Sequence[str], factor: float | None, source: TimeSource) -> list[Clocks]:

@@ -112,7 +112,7 @@ class ExamPanel:
             self._tell(_("{text} is no time: type seconds such as 120.").format(text=repr(text)))
             changed = rows
         if changed == rows:
-            self.refresh()  # the cell shows what counts again
+            self._table.show(self._exam.rows, again=True)
         else:
             self._exam.set_rows(changed)
 
@@ -133,23 +133,21 @@ class ExamPanel:
     def _loaded(self, loaded: Loaded) -> None:
         self._exam.set_rows(loaded.rows, loaded.notes)
         self.refresh()
-        scene.show(self._exam.first_post)
+        if self.widget.visible:  # the views belong to whichever module the user is in
+            scene.show(self._exam.first_post)
         self._tell(_("Check order and times, then confirm them."))
 
     def _subtractions(self) -> Work:
         """A subtraction volume for every phase after contrast."""
         rows = self._exam.rows
         made: list[Any] = []
-        try:
+        with scene.taken_back(made):
             for row in rows[1:]:
                 pieces = derived.subtract(scene.voxels(row.node), scene.voxels(rows[0].node))
                 enhancement = yield from stage(_("Subtraction"), pieces)
                 made.append(scene.add_volume(enhancement, row.geometry, f"{row.name} - {rows[0].name}"))
             scene.put_in_folder("Subtractions", made)
             return made
-        except BaseException:
-            scene.remove(made)
-            raise
 
     def _show_subtractions(self, made: list[Any]) -> None:
         first = [row.node for row in self._exam.rows].index(self._exam.first_post)
@@ -161,16 +159,13 @@ class ExamPanel:
         pieces = derived.subtract(scene.voxels(self._exam.first_post), scene.voxels(self._exam.pre))
         enhancement = yield from stage(_("Subtraction"), pieces)
         made: dict[str, Any] = {}
-        try:
+        with scene.taken_back(made.values()):
             for plane in derived.AXES:
                 axis = derived.projection_axis(geometry, plane)
                 image = yield from stage(_("Projection"), derived.project(enhancement, axis))
                 made[plane] = scene.add_volume(image, derived.projected(geometry, axis), f"MIP {plane}")
             scene.put_in_folder("Projections", made.values())
             return made
-        except BaseException:
-            scene.remove(made.values())
-            raise
 
     def _start(self, work: Work, done: Callable[[Any], None]) -> None:
         def ended(finish: Callable[[Any], None]) -> Callable[[Any], None]:

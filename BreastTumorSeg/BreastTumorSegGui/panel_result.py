@@ -27,6 +27,7 @@ class ResultPanel:
         self._exam = exam
         self._settings = settings
         self._shown: slicer.vtkMRMLSegmentationNode | None = None
+        self._overlaid = False
         self.ui.resultSelector.addAttribute("vtkMRMLSegmentationNode", results.RESULT)
         for column, width in ((0, 86), (1, 74), (2, 74)):
             self.ui.lesionTable.horizontalHeader().resizeSection(column, width)
@@ -36,16 +37,12 @@ class ResultPanel:
         self._connect()
         self.refresh()
 
-    def show(self, segmentation: slicer.vtkMRMLSegmentationNode) -> None:
-        """Show a result that has just been made: exam, masks, and the most conspicuous lesion."""
-        self._exam.parameters.result = segmentation
+    def show_newest(self) -> None:
+        """Show a result that has just been made, at its largest lesion."""
         self.refresh()
         if self.ui.lesionTable.rowCount:
             self.ui.lesionTable.selectRow(0)
             self._jump(0)
-
-    def abandon(self) -> None:
-        """There is nothing under way that could end."""
 
     def refresh(self) -> None:
         """Show the chosen result as it is."""
@@ -54,9 +51,9 @@ class ResultPanel:
             self._shown = segmentation
             self._show_only(segmentation)
             self._fill()
-        self.ui.show3DButton.setSegmentationNode(segmentation)
+            self.ui.show3DButton.setSegmentationNode(segmentation)
+            self._enable_report()
         self._show_overlay()
-        self._enable_report()
 
     def _connect(self) -> None:
         ui = self.ui
@@ -100,7 +97,10 @@ class ResultPanel:
         self.ui.opacitySlider.enabled = bool(title)
         if is_probability:
             results.preview_threshold(self._shown, parameters.threshold)
-        scene.set_overlay(results.map_of(self._shown, title), parameters.opacity)
+        overlay = results.map_of(self._shown, title)
+        if overlay is not None or self._overlaid:  # what the user laid over the exam otherwise stays
+            scene.set_overlay(overlay, parameters.opacity)
+        self._overlaid = overlay is not None
 
     def _report(self) -> str:
         name = self._shown.GetAttribute(results.RESULT) if self._shown is not None else None

@@ -112,17 +112,22 @@ class SegmentPanel:
         ui.cancelButton.connect("clicked()", lambda: self._task and self._task.cancel())
         ui.deviceSelector.connect("activated(int)", lambda _index: self._keep_choices())
         ui.modelSelector.connect("activated(int)", lambda _index: self._keep_choices())
-        ui.resultsFolderEdit.connect("currentPathChanged(QString)", self._on_folder)
 
     def _keep_choices(self) -> None:
         self._settings.device = self.ui.deviceSelector.currentData
         self._settings.model = self.ui.modelSelector.currentData
 
-    def _on_folder(self, path: str) -> None:
-        if path:
-            self._settings.results_folder = Path(path)
-
     def _on_run(self) -> None:
+        reason = self._exam.reason_against_running  # a volume may have been moved since the button was enabled
+        typed = self.ui.resultsFolderEdit.currentPath.strip()
+        if reason or not typed:
+            self._tell(reason or _("Choose a folder for the results."))
+            self.refresh()
+            return
+        self._settings.results_folder = Path(typed).expanduser().absolute()
+        self._start()
+
+    def _start(self) -> None:
         device, model = self.ui.deviceSelector.currentData, self.ui.modelSelector.currentData
         order = Order(self._exam.rows, self._exam.notes, self._settings.results_folder, model, device)
         self._time = TimeLeft(self._settings.stage_seconds(device), time.monotonic)
@@ -171,9 +176,8 @@ def _fill(selector: qt.QComboBox, entries: list[tuple[str, str]], chosen: str) -
     selector.clear()
     for value, words in entries:
         selector.addItem(words, value)
-    selector.setCurrentIndex(
-        max(0, [value for value, _words in entries].index(chosen) if chosen in dict(entries) else 0)
-    )
+    values = [value for value, _words in entries]
+    selector.setCurrentIndex(values.index(chosen) if chosen in values else 0)
 
 
 def _device_words(device: dict[str, Any]) -> str:

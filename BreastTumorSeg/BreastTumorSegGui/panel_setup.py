@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,6 @@ from BreastTumorSegGui import ask, setup
 from BreastTumorSegGui.settings import Settings
 from BreastTumorSegGui.setup import Setup
 from BreastTumorSegGui.tasks import Task
-from BreastTumorSegLib.core.errors import BreastTumorSegError
 
 
 class SetupPanel:
@@ -41,6 +39,7 @@ class SetupPanel:
         self._settings = settings
         self._examined = examined
         self._task: Task | None = None
+        self._installing = False
         self._tell("")
         self.ui.reportText.setFont(qt.QFontDatabase.systemFont(qt.QFontDatabase.FixedFont))  # it has columns
         self.ui.examineButton.connect("clicked()", self.examine)
@@ -52,8 +51,8 @@ class SetupPanel:
 
     @property
     def idle(self) -> bool:
-        """Whether no examination is under way."""
-        return self._task is None
+        """Whether neither an examination nor an installation is under way."""
+        return self._task is None and not self._installing
 
     def examine(self) -> None:
         """See in the background what is installed."""
@@ -67,9 +66,6 @@ class SetupPanel:
         if self._task is not None:
             self._task.abandon()
             self._task = None
-
-    def refresh(self) -> None:
-        """Nothing here depends on the scene."""
 
     def _on_examined(self, report: dict[str, Any]) -> None:
         self._task = None
@@ -101,11 +97,17 @@ class SetupPanel:
     def _install(self, question: str, install: Callable[[], None]) -> None:
         if not ask.whether(question, _("Install packages")):
             return
+        self._installing = True
+        self._tell(_("Installing..."))
+        self._enable()
         try:
             install()
-        except (BreastTumorSegError, RuntimeError, OSError, subprocess.CalledProcessError) as error:
+        except Exception as error:  # noqa: BLE001 - a damaged package can raise anything
             self._tell(_("Not installed: {error}").format(error=error))
+            self._installing = False
+            self._enable()
         else:
+            self._installing = False
             self.examine()
 
     def _enable(self) -> None:

@@ -54,6 +54,7 @@ class PhaseTable:
         self._edited = edited
         self._phases: list[int] = []
         """The phase of each row of the widget."""
+        self._rows: list[Row] = []
         for column, width in WIDTHS.items():
             widget.horizontalHeader().resizeSection(column, width)
         widget.connect("cellChanged(int,int)", self._on_cell)
@@ -69,8 +70,15 @@ class PhaseTable:
         """Select a phase."""
         self._widget.selectRow(self._phases.index(phase))
 
-    def show(self, rows: Sequence[Row]) -> None:
-        """Show the phases and their problems."""
+    def show(self, rows: Sequence[Row], again: bool = False) -> None:
+        """Show the phases and their problems. What is shown already stays, and with it a cell that is being edited.
+
+        Args:
+            again: Show them even so: a cell holds a text that was refused.
+        """
+        if list(rows) == self._rows and not again:
+            return
+        self._rows = list(rows)
         blocked = self._widget.blockSignals(True)
         self._widget.clearSpans()
         self._widget.setRowCount(0)

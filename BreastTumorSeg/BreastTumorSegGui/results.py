@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +10,12 @@ import slicer
 
 from BreastTumorSegGui import scene, terminology
 from BreastTumorSegGui.scene import SegmentStyle
-from BreastTumorSegGui.tasks import Progress, Work
+from BreastTumorSegGui.tasks import Work, stage
 from BreastTumorSegLib.core.colors import BREAST, CLUSTERS, CURVE_TYPES, rgb
 from BreastTumorSegLib.core.result import CURVE_TYPES as CURVE_NAMES
 from BreastTumorSegLib.core.result import LEFT, RIGHT
 from BreastTumorSegLib.io.pieces import read_in_pieces
+from BreastTumorSegLib.kinetics.enhancement import ENHANCING_PE
 
 RESULT = "BreastTumorSeg.Result"
 """Attribute of a result's segmentation: the name of its folder. The folder's place is this computer's affair."""
@@ -44,12 +44,12 @@ def load(folder: Path, reference: slicer.vtkMRMLScalarVolumeNode) -> Work:
         Its segmentation; maps and lesions hang on it by node references.
     """
     made: list[Any] = []
-    try:
+    with scene.taken_back(made):
         manifest = json.loads((folder / "result.json").read_text(encoding="utf-8"))
         arrays = {}
         for index, name in enumerate(_FILES):
             pieces = read_in_pieces(folder / f"{name}.nii.gz")
-            arrays[name], geometry = yield from _progress(pieces, index)
+            arrays[name], geometry = yield from stage("import", pieces, index, len(_FILES))
         segmentation = _segmentation(folder.name, reference, made)
         yield None
         imaged = [style for style in _breasts() if style.label in arrays["breast"]]  # one breast, or both
@@ -65,9 +65,6 @@ def load(folder: Path, reference: slicer.vtkMRMLScalarVolumeNode) -> Work:
         segmentation.SetNodeReferenceID(LESIONS, made[-1].GetID())
         scene.put_in_folder(f"Result {folder.name}", made)
         return segmentation
-    except BaseException:
-        scene.remove(made)
-        raise
 
 
 def map_of(segmentation: slicer.vtkMRMLSegmentationNode | None, title: str) -> slicer.vtkMRMLScalarVolumeNode | None:
@@ -90,23 +87,7 @@ def preview_threshold(segmentation: slicer.vtkMRMLSegmentationNode | None, thres
     """Let the probability's overlay show from a threshold on; no mask is changed."""
     probability = map_of(segmentation, PROBABILITY)
     if probability is not None:
-        display = probability.GetDisplayNode()
-        display.SetApplyThreshold(True)
-        display.SetThreshold(threshold, 1.0)
-
-
-def threshold_of(manifest: dict[str, Any]) -> float | None:
-    """The threshold that the result was made with, where it says so."""
-    return next((model["threshold"] for model in manifest["models"] if "threshold" in model), None)
-
-
-def _progress(pieces: Iterator[float], index: int) -> Work:
-    while True:
-        try:
-            fraction = next(pieces)
-        except StopIteration as end:
-            return end.value
-        yield Progress("import", (index + fraction) / len(_FILES))
+        scene.show_from(probability.GetDisplayNode(), threshold)
 
 
 def _role(title: str) -> str:
@@ -126,8 +107,8 @@ def _breasts() -> list[SegmentStyle]:
     color = tuple(value / 255 for value in rgb(BREAST))
     darker = tuple(0.7 * value for value in color)
     return [
-        SegmentStyle(RIGHT, "RightBreast", "Right breast", color, terminology.breast("right"), 0.05),
-        SegmentStyle(LEFT, "LeftBreast", "Left breast", darker, terminology.breast("left"), 0.05),
+        SegmentStyle(RIGHT, "RightBreast", "Right breast", color, terminology.breast("right"), 0.05, 0.15),
+        SegmentStyle(LEFT, "LeftBreast", "Left breast", darker, terminology.breast("left"), 0.05, 0.15),
     ]
 
 
@@ -140,6 +121,7 @@ def _lesions(lesions: list[dict[str, Any]]) -> list[SegmentStyle]:
             terminology.MASS_COLOR,
             terminology.lesion(lesion["side"]),
             0.3,
+            1.0,
         )
         for lesion in lesions
     ]
@@ -149,17 +131,21 @@ def _map(title: str, array: Any, geometry: Any, name: str) -> slicer.vtkMRMLScal
     return scene.add_volume(array, geometry, f"{title} {name}", *_look(title))
 
 
-def _look(title: str) -> tuple[tuple[float, float], str, bool]:
-    """Window, colours and whether to interpolate."""
+def _look(title: str) -> tuple[tuple[float, float], str, bool, float | None]:
+    """Window, colours, whether to interpolate, and the lowest value that is shown."""
     if title == "Curve type":
         entries = [(label, _unit(color)) for label, color in zip(CURVE_NAMES, CURVE_TYPES, strict=True)]
-        return (0, len(entries) - 1), scene.add_color_table("Curve types", entries).GetID(), False
+        return (0, len(entries) - 1), scene.add_color_table("Curve types", entries).GetID(), False, None
     if title == "Clusters":
         entries = [("not enhancing", (0.0, 0.0, 0.0))]
         entries += [(f"cluster {label}", _unit(color)) for label, color in enumerate(CLUSTERS, start=1)]
-        return (0, len(entries) - 1), scene.add_color_table("TIC clusters", entries).GetID(), False
-    windows = {PROBABILITY: (0.0, 1.0), "Percent enhancement": (0.0, 200.0), "Signal enhancement ratio": (0.0, 2.0)}
-    return windows[title], "vtkMRMLColorTableNodeIron", True
+        return (0, len(entries) - 1), scene.add_color_table("TIC clusters", entries).GetID(), False, None
+    window, shown_from = {
+        PROBABILITY: ((0.0, 1.0), 0.5),
+        "Percent enhancement": ((0.0, 200.0), ENHANCING_PE),
+        "Signal enhancement ratio": ((0.0, 2.0), 0.01),
+    }[title]
+    return window, "vtkMRMLColorTableNodeIron", True, shown_from
 
 
 def _unit(color: str) -> tuple[float, float, float]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +11,7 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
+from BreastTumorSegGui import scratch
 from BreastTumorSegGui.exam_sources import ExamSources
 from BreastTumorSegGui.tasks import Progress, Task, Work, follow
 from BreastTumorSegGui.worker import Launcher
@@ -30,21 +30,25 @@ def register(thumbnail: Path, download: Callable[[Any], list[Any]]) -> None:
     if hasattr(logic, "registerCustomSampleDataCategory"):  # Slicer 5.12 and later
         logic.registerCustomSampleDataCategory(CATEGORY, title=_("Breast Tumor Segmentation"))
     logic.registerCustomSampleDataSource(
-        category=CATEGORY, sampleName=NAME, thumbnailFileName=str(thumbnail), customDownloader=download
+        category=CATEGORY,
+        sampleName=NAME,
+        uris=[],  # nothing to download; None would be taken for one unnamed file
+        fileNames=[],
+        thumbnailFileName=str(thumbnail),
+        customDownloader=download,
     )
 
 
 class Simulation:
     """Simulates the sample exam in a process of its own and loads it."""
 
-    def __init__(self, launcher: Launcher, sources: ExamSources, scratch: Callable[[], Path]) -> None:
+    def __init__(self, launcher: Launcher, sources: ExamSources) -> None:
         self._launcher = launcher
         self._sources = sources
-        self._scratch = scratch
 
     def work(self) -> Work:
         """The work of a task that ends with `exam_sources.Loaded`."""
-        folder = self._scratch()
+        folder = scratch.new()
         try:
             arguments = ["simulate", str(folder), "--site", SITE, "--seed", str(SEED), "--progress", "json"]
             events = self._launcher.run("BreastTumorSegLib", arguments, folder / "log.txt")
@@ -52,19 +56,25 @@ class Simulation:
             case = next((folder / "images").iterdir())
             return (yield from self._sources.from_files([case]))
         finally:
-            shutil.rmtree(folder, ignore_errors=True)
+            scratch.discard(folder)
 
     def download(self, _source: Any = None) -> list[Any]:
         """Simulate and load while a dialog shows progress; the volumes, none where the user cancelled."""
-        dialog = slicer.util.createProgressDialog(labelText=_("Simulating an exam..."), maximum=100)
+        dialog = slicer.util.createProgressDialog(
+            labelText=_("Simulating an exam..."),
+            autoClose=False,
+            autoReset=False,
+            windowModality=qt.Qt.ApplicationModal,
+        )
         ended: list[Any] = []
         task = Task(self.work(), lambda loaded: ended.extend(loaded.made), ended.append, _shown_in(dialog))
-        while task.running:
-            slicer.app.processEvents()
-            if dialog.wasCanceled:
-                task.abandon()
-            time.sleep(0.005)
-        dialog.close()
+        try:
+            while task.running and not dialog.wasCanceled:
+                slicer.app.processEvents()
+                time.sleep(0.005)
+        finally:
+            task.abandon()
+            dialog.close()
         if ended and isinstance(ended[0], Exception):
             slicer.util.errorDisplay(str(ended[0]))
             return []

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +14,7 @@ import vtk.util.numpy_support
 from BreastTumorSegLib.core.geometry import Geometry
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+BEYOND_ANY_VALUE = 1e30
 LABELMAP = "Binary labelmap"  # vtkSegmentationConverter::GetBinaryLabelmapRepresentationName
 
 
@@ -27,6 +29,7 @@ class SegmentStyle:
         color: Red, green, blue, 0 to 1.
         terminology: Slicer's terminology entry as text.
         fill: Opacity of its inside in slice views, 0 to 1.
+        surface: Opacity of its surface in 3D views, 0 to 1.
     """
 
     label: int
@@ -35,6 +38,7 @@ class SegmentStyle:
     color: tuple[float, float, float]
     terminology: str
     fill: float
+    surface: float
 
 
 def ras(position_lps: Sequence[float]) -> tuple[float, float, float]:
@@ -82,6 +86,7 @@ def add_volume(
     window: tuple[float, float] | None = None,
     color_id: str = "vtkMRMLColorTableNodeGrey",
     smooth: bool = True,
+    shown_from: float | None = None,
 ) -> slicer.vtkMRMLScalarVolumeNode:
     """Add a volume that shares the array's memory.
 
@@ -90,6 +95,7 @@ def add_volume(
         window: Values shown as darkest and brightest; by default from the voxels.
         color_id: Colour node.
         smooth: Interpolate between voxels; not for labels.
+        shown_from: Values below are transparent.
     """
     node = slicer.mrmlScene.CreateNodeByClass("vtkMRMLScalarVolumeNode")
     node.UnRegister(None)
@@ -97,8 +103,16 @@ def add_volume(
     node.SetIJKToRASMatrix(matrix_of(geometry))
     node.SetAndObserveImageData(_image(array))
     slicer.mrmlScene.AddNode(node)
-    _show_with(node, window or _window(array), color_id, smooth)
+    display = _show_with(node, window or _window(array), color_id, smooth)
+    if shown_from is not None:
+        show_from(display, shown_from)
     return node
+
+
+def show_from(display: slicer.vtkMRMLScalarVolumeDisplayNode, value: float) -> None:
+    """Make values below one transparent."""
+    display.SetThreshold(value, BEYOND_ANY_VALUE)
+    display.SetApplyThreshold(True)
 
 
 def share_volume(volume: slicer.vtkMRMLScalarVolumeNode, name: str) -> slicer.vtkMRMLScalarVolumeNode:
@@ -107,10 +121,11 @@ def share_volume(volume: slicer.vtkMRMLScalarVolumeNode, name: str) -> slicer.vt
 
 
 def add_segmentation(name: str, reference: slicer.vtkMRMLScalarVolumeNode) -> slicer.vtkMRMLSegmentationNode:
-    """Add an empty segmentation on the grid of a volume."""
+    """Add an empty segmentation on the grid of a volume; its segments bring the grid, where that was taken away."""
     node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", slicer.mrmlScene.GenerateUniqueName(name))
     node.CreateDefaultDisplayNodes()
-    node.SetReferenceImageGeometryParameterFromVolumeNode(reference)
+    if reference.GetScene() is not None:
+        node.SetReferenceImageGeometryParameterFromVolumeNode(reference)
     return node
 
 
@@ -134,6 +149,7 @@ def add_segments(
         segment.AddRepresentation(LABELMAP, image)
         segmentation.GetSegmentation().AddSegment(segment, style.segment_id)
         segmentation.GetDisplayNode().SetSegmentOpacity2DFill(style.segment_id, style.fill)
+        segmentation.GetDisplayNode().SetSegmentOpacity3D(style.segment_id, style.surface)
 
 
 def add_color_table(
@@ -163,9 +179,20 @@ def remove(nodes: Iterable[slicer.vtkMRMLNode | None]) -> None:
     """Take nodes out of the scene, with what displays them."""
     for node in nodes:
         if node is not None and node.GetScene() is not None:
-            for index in reversed(range(node.GetNumberOfDisplayNodes())):
-                slicer.mrmlScene.RemoveNode(node.GetNthDisplayNode(index))
+            if node.IsA("vtkMRMLDisplayableNode"):
+                for index in reversed(range(node.GetNumberOfDisplayNodes())):
+                    slicer.mrmlScene.RemoveNode(node.GetNthDisplayNode(index))
             slicer.mrmlScene.RemoveNode(node)
+
+
+@contextmanager
+def taken_back(nodes: Iterable[slicer.vtkMRMLNode]) -> Iterator[None]:
+    """Where the block fails or is cancelled, the scene stays as it was: what it has put into `nodes` is removed."""
+    try:
+        yield
+    except BaseException:  # closing a generator is one, too
+        remove(nodes)
+        raise
 
 
 def show(volume: slicer.vtkMRMLVolumeNode | None, overlay: slicer.vtkMRMLVolumeNode | None = None) -> None:
@@ -204,7 +231,9 @@ def _window(array: np.ndarray) -> tuple[float, float]:
     return float(low), float(max(high, low + 1e-6))
 
 
-def _show_with(node: slicer.vtkMRMLScalarVolumeNode, window: tuple[float, float], color_id: str, smooth: bool) -> None:
+def _show_with(
+    node: slicer.vtkMRMLScalarVolumeNode, window: tuple[float, float], color_id: str, smooth: bool
+) -> slicer.vtkMRMLScalarVolumeDisplayNode:
     display = slicer.mrmlScene.CreateNodeByClass("vtkMRMLScalarVolumeDisplayNode")
     display.UnRegister(None)
     display.SetAutoWindowLevel(False)
@@ -213,3 +242,4 @@ def _show_with(node: slicer.vtkMRMLScalarVolumeNode, window: tuple[float, float]
     slicer.mrmlScene.AddNode(display)
     display.SetAndObserveColorNodeID(color_id)
     node.SetAndObserveDisplayNodeID(display.GetID())
+    return display

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from BreastTumorSegGui import results, scene
+from BreastTumorSegGui import results, scene, scratch
 from BreastTumorSegGui.exam_table import Row
-from BreastTumorSegGui.tasks import Progress, Work, follow
+from BreastTumorSegGui.tasks import Work, follow, stage
 from BreastTumorSegGui.worker import Launcher
 from BreastTumorSegLib.core.errors import OutputError
 from BreastTumorSegLib.io.exam_folder import write_phases_json
 from BreastTumorSegLib.io.pieces import write_in_pieces
+from BreastTumorSegLib.io.results import unfinished_folders
 
 
 @dataclass(frozen=True)
@@ -41,12 +41,10 @@ class Segmentation:
 
     Args:
         launcher: Starts the library.
-        scratch: Makes a new empty folder on a local disk.
     """
 
-    def __init__(self, launcher: Launcher, scratch: Callable[[], Path]) -> None:
+    def __init__(self, launcher: Launcher) -> None:
         self._launcher = launcher
-        self._scratch = scratch
 
     def run(self, order: Order, say: Callable[[str], None]) -> Work:
         """The work of a task that ends with the result's segmentation node.
@@ -58,16 +56,16 @@ class Segmentation:
             BreastTumorSegError: It failed; scene and older results are as they were.
         """
         out = _new_place(order.folder)
-        scratch = self._scratch()
+        given = scratch.new()
         try:
-            yield from _write_exam(order, scratch / "exam")
-            arguments = ["segment", str(scratch / "exam"), str(out), "--device", order.device, "--progress", "json"]
+            yield from _write_exam(order, given / "exam")
+            arguments = ["segment", str(given / "exam"), str(out), "--device", order.device, "--progress", "json"]
             arguments += ["--model", order.model] if order.model else []
             events = self._launcher.run("BreastTumorSegLib", arguments, out.with_suffix(".log"))
             yield from follow(events, lambda event: say(event["message"]) if event["event"] == "warning" else None)
             return (yield from results.load(out, order.rows[0].node))
         finally:
-            shutil.rmtree(scratch, ignore_errors=True)
+            scratch.discard(given)
             _remove_unfinished(out)
 
 
@@ -94,8 +92,8 @@ def _write_exam(order: Order, folder: Path) -> Work:
     entries = []
     for index, row in enumerate(order.rows):
         file = f"phase_{index}.nrrd"
-        for fraction in write_in_pieces(scene.voxels(row.node), row.geometry, folder / file):
-            yield Progress("export", (index + fraction) / len(order.rows))
+        pieces = write_in_pieces(scene.voxels(row.node), row.geometry, folder / file)
+        yield from stage("export", pieces, index, len(order.rows))
         entries.append({"file": file, "name": row.name, "time_s": row.time, "source": row.source.value})
     problems = [{"message": note, "remedy": "", "fatal": False} for note in order.notes]
     write_phases_json(folder, entries, problems)
@@ -103,5 +101,5 @@ def _write_exam(order: Order, folder: Path) -> Work:
 
 def _remove_unfinished(out: Path) -> None:
     """What a worker that was ended left: it writes beside the place and renames last, see `io.results`."""
-    for partial in out.parent.glob(f".{out.name}.partial-*"):
-        shutil.rmtree(partial, ignore_errors=True)
+    for partial in unfinished_folders(out):
+        scratch.discard(partial)

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import inspect
 import json
-import shutil
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import slicer
 
+from BreastTumorSegGui import scratch
 from BreastTumorSegGui.tasks import Work, follow
 from BreastTumorSegGui.worker import Launcher
 from BreastTumorSegLib.core.errors import DependencyError
 
 REQUESTER = "BreastTumorSeg"
-TORCH = ">=2.8"
+TORCH_AT_LEAST = (2, 8)
+TORCH = ">=" + ".".join(map(str, TORCH_AT_LEAST))
 
 
 class Setup:
@@ -25,17 +27,15 @@ class Setup:
     Args:
         launcher: Starts the library.
         requirements: The file of packages that it needs beside PyTorch.
-        scratch: Makes a new empty folder on a local disk.
     """
 
-    def __init__(self, launcher: Launcher, requirements: Path, scratch: Callable[[], Path]) -> None:
+    def __init__(self, launcher: Launcher, requirements: Path) -> None:
         self._launcher = launcher
         self._requirements = requirements
-        self._scratch = scratch
 
     def examine(self, results: Path) -> Work:
         """The work of a task that ends with what `doctor` found."""
-        folder = self._scratch()
+        folder = scratch.new()
         found: dict[str, Any] = {}
         try:
             arguments = ["--events", "--results", str(results)]
@@ -43,7 +43,7 @@ class Setup:
             yield from follow(events, found.update)
             return found
         finally:
-            shutil.rmtree(folder, ignore_errors=True)
+            scratch.discard(folder)
 
     def install(self) -> None:
         """Install what is missing from the package index: PyTorch through its extension, the rest with pip.
@@ -82,8 +82,19 @@ class Setup:
                 "Install PyTorch in the Extensions Manager, restart Slicer, and come back; or install from wheels.",
             ) from error
         logic = PyTorchUtils.PyTorchUtilsLogic()
-        if not logic.torchInstalled():
+        if logic.torchInstalled():
+            _refuse_old_torch()
+        else:
             logic.installTorch(**_accepted(logic.installTorch, askConfirmation=False, torchVersionRequirement=TORCH))
+
+
+def _refuse_old_torch() -> None:
+    installed = version("torch")
+    if tuple(map(int, installed.split(".")[:2])) < TORCH_AT_LEAST:
+        raise DependencyError(
+            f"PyTorch {installed} is too old; {TORCH} is needed.",
+            "Uninstall it in the module PyTorch Utils, restart Slicer, and install again.",
+        )
 
 
 def as_text(report: dict[str, Any]) -> str:

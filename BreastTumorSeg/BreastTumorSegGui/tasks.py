@@ -7,7 +7,9 @@ interpreter, and MRML must be touched from the main thread alone.
 
 from __future__ import annotations
 
+import logging
 import time
+import traceback
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -15,7 +17,7 @@ from typing import Any
 
 import qt
 
-from BreastTumorSegLib.core.errors import Cancelled
+from BreastTumorSegLib.core.errors import BreastTumorSegError, Cancelled
 
 SLICE_S = 0.02
 WAIT_MS = 50
@@ -40,14 +42,19 @@ WAIT = object()
 Work = Generator[Any, None, Any]
 
 
-def stage(name: str, pieces: Iterator[float]) -> Work:
-    """Turn the fractions that a piecewise job yields into progress of a stage; passes on what it returns."""
+def stage(name: str, pieces: Iterator[float], index: int = 0, count: int = 1) -> Work:
+    """Turn the fractions that a piecewise job yields into progress of a stage; passes on what it returns.
+
+    Args:
+        index: Which of the stage's jobs this is.
+        count: How many jobs the stage has.
+    """
     while True:
         try:
             fraction = next(pieces)
         except StopIteration as end:
             return end.value
-        yield Progress(name, fraction)
+        yield Progress(name, (index + fraction) / count)
 
 
 def follow(events: Generator[dict[str, Any] | None, None, None], hear: Callable[[dict[str, Any]], None]) -> Work:
@@ -111,6 +118,7 @@ class Task:
             self._end()
             self._done(end.value)
         except Exception as error:  # noqa: BLE001 - of whatever kind: it is shown, not lost in the event loop
+            _log_unexpected(error)
             self._end()
             self._failed(error)
         else:
@@ -131,3 +139,11 @@ class Task:
     def _end(self) -> None:
         self.running = False
         self._timer.stop()
+        self._timer.disconnect("timeout()", self._slice)  # else timer and task keep each other for ever
+
+
+def _log_unexpected(error: Exception) -> None:
+    """Where a bug is; not its words, which may quote what nobody may read."""
+    if not isinstance(error, BreastTumorSegError):
+        places = "".join(traceback.format_tb(error.__traceback__))
+        logging.error("%s in BreastTumorSeg:\n%s", type(error).__name__, places)

@@ -120,8 +120,9 @@ def _unexpected_end(code: int | None, log: Path) -> WorkerError:
 def end_tree(process: subprocess.Popen[bytes]) -> None:
     """End a process and all that it started, at once. Nothing happens where all of them are gone."""
     if os.name == "nt":
-        command = ["taskkill", "/F", "/T", "/PID", str(process.pid)]
-        subprocess.run(command, capture_output=True, creationflags=subprocess.CREATE_NO_WINDOW, check=False)
+        if process.poll() is None:  # taskkill finds the others by the first one
+            command = ["taskkill", "/F", "/T", "/PID", str(process.pid)]
+            subprocess.run(command, capture_output=True, creationflags=subprocess.CREATE_NO_WINDOW, check=False)
     else:
         with suppress(ProcessLookupError, PermissionError):  # the group is gone, or only waits to be reaped
             os.killpg(process.pid, signal.SIGKILL)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from enum import Enum
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -48,7 +49,8 @@ class Proxy:
         found = _property(target, name)
         if found is None or not found.isWritable():
             raise AttributeError(f"{_class_name(target)} has no writable property {name!r}.")
-        if not target.setProperty(name, unwrap(value)):
+        value = value.value if isinstance(value, Enum) else unwrap(value)
+        if not target.setProperty(name, value):
             raise TypeError(f"{_class_name(target)}.{name} can't be set to {value!r}.")
 
     def __eq__(self, other: object) -> bool:

@@ -19,7 +19,7 @@ class SampleDataLogic:
 
     @staticmethod
     def registerCustomSampleDataSource(
-        category: str, sampleName: str, thumbnailFileName: str, customDownloader: Any
+        category: str, sampleName: str, uris: list, fileNames: list, thumbnailFileName: str, customDownloader: Any
     ) -> None:
         """Offer an exam."""
         sources.append(

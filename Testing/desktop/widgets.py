@@ -206,7 +206,13 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
         self._types: list[str] = []
         self._filters: list[tuple[str, str, Any]] = []
         self._current = ""
-        self._flags = {"noneEnabled": False, "addEnabled": True, "removeEnabled": True, "renameEnabled": False}
+        self._flags = {
+            "noneEnabled": False,
+            "addEnabled": True,
+            "removeEnabled": True,
+            "renameEnabled": False,
+            "showChildNodeTypes": True,
+        }
         self._box = QtWidgets.QComboBox(self)
         self._box.activated.connect(lambda index: self.setCurrentNodeID(self._box.itemData(index) or ""))
         layout = QtWidgets.QHBoxLayout(self)
@@ -265,6 +271,8 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
             for t in self._types
             for i in range(self._scene.GetNumberOfNodesByClass(t))
         ]
+        if not self._flags["showChildNodeTypes"]:
+            nodes = [node for node in nodes if node.GetClassName() in self._types]
         return [node for node in nodes if not node.GetHideFromEditors() and all(_fits(node, *f) for f in self._filters)]
 
     def _update(self) -> None:
@@ -291,6 +299,7 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
 
     nodeTypes = Property(NODE_TYPES, lambda self: self._types, _set_types)
     noneEnabled, addEnabled = _flag("noneEnabled"), _flag("addEnabled")
+    showChildNodeTypes = _flag("showChildNodeTypes")
     removeEnabled, renameEnabled = _flag("removeEnabled"), _flag("renameEnabled")
     currentNodeID = Property(str, lambda self: self._current, setCurrentNodeID)
 

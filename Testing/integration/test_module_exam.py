@@ -227,6 +227,38 @@ def test_times_and_names_are_edited_in_the_table(module, desktop):
     assert cells(module, 1)[1] == "95.5"
 
 
+def test_a_cell_that_is_being_edited_survives_what_else_changes(module, desktop):
+    use(module, desktop, volume(0, "pre"), volume(100, "post"))
+    widget = module.exam_panel.ui.phasesTable
+    before = widget.item(1, 1)
+    module.logic.exam.parameters.opacity = 0.3  # as a slider does, or a run that ends
+    assert widget.item(1, 1) == before, "the table was not made anew"
+
+
+def test_a_volume_without_voxels_is_told(module, desktop):
+    empty = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "empty")
+    use(module, desktop, volume(0, "pre"), empty)
+    assert "empty has no voxels" in said(module)
+    assert table(module) == []
+
+
+def test_label_maps_are_no_phases(module, desktop):
+    slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode", "labels")
+    volume(0, "pre")
+    assert module.exam_panel.ui.volumesSelector.nodeCount() == 1
+
+
+def test_the_users_own_overlay_stays(module, desktop):
+    mine = volume(0, "mine")
+    composites = slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")
+    for composite in composites:
+        composite.SetForegroundVolumeID(mine.GetID())
+    module.logic.exam.parameters.opacity = 0.3
+    desktop.leave()
+    desktop.enter()
+    assert {composite.GetForegroundVolumeID() for composite in composites} == {mine.GetID()}
+
+
 def test_problems_stand_under_their_row_and_forbid_confirming(module, desktop):
     import vtk
 

@@ -103,7 +103,8 @@ def test_the_whole_flow(module, desktop, case):
         assert ui.cancelButton.enabled
         result = finish(module, desktop)
     assert "Done" in said(module)
-    assert heartbeat.longest < 0.1, "the GUI was not served for longer than 100 ms"
+    assert heartbeat.busiest < 0.1, "the GUI was not served for longer than 100 ms"
+    assert heartbeat.longest < 0.5, "waiting for something"
     wait_for_no_worker(2)
     assert scratch_folders() == []
     check_segmentation(result, case, module)
@@ -153,6 +154,12 @@ def check_maps(result, case, module):
     module.result_panel._jump(0)
     red = slicer.app.layoutManager().sliceWidget("Red").mrmlSliceNode()
     assert red.GetSliceToRAS().GetElement(2, 3) == pytest.approx(float(lesions[0]["S_mm"]), abs=1.5)
+    for title, lowest in (("Percent enhancement", 50.0), ("Signal enhancement ratio", 0.01)):
+        display = results.map_of(result, title).GetDisplayNode()
+        assert display.GetApplyThreshold(), "or tissue without enhancement hides the exam"
+        assert display.GetLowerThreshold() == pytest.approx(lowest)
+    display = result.GetDisplayNode()
+    assert display.GetSegmentOpacity3D("RightBreast") < 0.5, "or the breast's surface hides the lesions"
     ui.overlaySelector.setCurrentIndex(1)
     ui.thresholdSlider.value = 0.9
     display = results.map_of(result, results.PROBABILITY).GetDisplayNode()
@@ -231,7 +238,7 @@ def test_a_missing_model_is_told(module, desktop, case, tmp_path, monkeypatch):
 def test_a_results_folder_that_can_not_be_made_is_told(module, desktop, case, tmp_path):
     load_and_confirm(module, desktop, case)
     (tmp_path / "file").write_text("in the way")
-    module.logic.settings.results_folder = tmp_path / "file"
+    module.segment_panel.ui.resultsFolderEdit.setCurrentPath(str(tmp_path / "file"))
     start(module, desktop)
     assert finish(module, desktop) is None
     assert "can't be made" in said(module)
@@ -311,10 +318,14 @@ def test_a_run_goes_on_while_the_user_is_in_another_module(module, desktop, case
     load_and_confirm(module, desktop, case)
     start(module, desktop, until="Reading the phases")
     desktop.leave()
+    red = slicer.app.layoutManager().sliceWidget("Red").mrmlSliceNode()
+    red.JumpSliceByCentering(1.0, 2.0, 3.0)
     result = finish(module, desktop)
     assert result is not None
+    assert red.GetSliceToRAS().GetElement(2, 3) == 3.0, "the views are the other module's"
     desktop.enter()
     assert module.result_panel.ui.lesionTable.rowCount >= 1
+    assert red.GetSliceToRAS().GetElement(2, 3) != 3.0
 
 
 def test_the_self_test_passes(module, desktop):

@@ -163,7 +163,7 @@ def test_the_result_panel(module, desktop, pictures, tmp_path):
     with pytest.raises(StopIteration) as end:
         while True:
             next(loading)
-    module.result_panel.show(end.value.value)
+    module._on_finished(end.value.value)
     assert module.result_panel.ui.lesionTable.rowCount == 3
     module.result_panel.ui.overlaySelector.setCurrentIndex(1)
     picture(desktop, pictures, "result")
@@ -182,6 +182,15 @@ def test_the_set_up_panel(module, desktop, pictures, doctor):
 
     assert QApplication.clipboard().text() == text
     picture(desktop, pictures, "setup")
+
+
+def test_the_set_up_panel_outlives_the_scene(module, desktop, doctor):
+    module.logic.setup.examine = lambda results: doctor(module.logic.setup, results)
+    module.setup_panel.examine()
+    slicer.mrmlScene.Clear(0)
+    desktop.wait_until(lambda: module.setup_panel.idle)
+    assert "torch" in module.setup_panel.ui.reportText.plainText
+    assert module.setup_panel.ui.installButton.enabled
 
 
 def test_every_control_has_a_tooltip(module, desktop):
@@ -278,6 +287,16 @@ def test_installing_from_slicer_5_12_on(module, desktop, torch_extension, monkey
     monkeypatch.setattr(slicer, "packaging", packaging, raising=False)
     press_install(module, desktop)
     assert ensure.calls == [(("requirements.txt",), {"prompt_install": False, "requester": "BreastTumorSeg"})]
+
+
+def test_an_old_torch_is_told(module, desktop, monkeypatch):
+    from BreastTumorSegGui import setup
+
+    logic = SimpleNamespace(torchInstalled=lambda: True)
+    monkeypatch.setitem(sys.modules, "PyTorchUtils", SimpleNamespace(PyTorchUtilsLogic=lambda: logic))
+    monkeypatch.setattr(setup, "version", lambda _name: "2.1.0+cu118")
+    press_install(module, desktop)
+    assert "PyTorch 2.1.0+cu118 is too old" in module.setup_panel.ui.messageLabel.text
 
 
 def test_without_the_pytorch_extension_it_is_told_how_to_get_it(module, desktop, monkeypatch):
