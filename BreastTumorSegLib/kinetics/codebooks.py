@@ -17,8 +17,7 @@ import numpy as np
 
 from BreastTumorSegLib.core.errors import InputError, ModelError
 from BreastTumorSegLib.core.models import models_folder
-from BreastTumorSegLib.kinetics.curves import LEAST_SHAPE, by_washout, curve_features, nearest, read_at
-from BreastTumorSegLib.kinetics.enhancement import ENHANCING_PE
+from BreastTumorSegLib.kinetics.curves import LEAST_SHAPE, amplitude, by_washout, curve_features, nearest, read_at
 
 METHODS = ("kmeans", "vqvae")
 CODEBOOKS = "tic-codebooks"
@@ -102,14 +101,14 @@ class VqVaeCodebook:
             labels[here] = 1 + nearest(points, self.weights["codes"].T)
         return labels
 
-    def _encode(self, inputs: np.ndarray, amplitude: np.ndarray) -> np.ndarray:
+    def _encode(self, inputs: np.ndarray, brightness: np.ndarray) -> np.ndarray:
         """Codes before quantization, (D, N), of what `on_grid` gives."""
         hidden = inputs.reshape(len(inputs), -1)
         for layer, stride in (("conv1", 1), ("conv2", 2)):
             matrix, bias = _as_matrix(self.weights[f"{layer}.weight"], self.weights[f"{layer}.bias"], stride, len(GRID))
             hidden = np.maximum(hidden @ matrix + bias, 0)
         weight, bias = self.weights["linear.weight"], self.weights["linear.bias"]
-        return (hidden @ weight[:, :-1].T + amplitude[:, None] * weight[:, -1] + bias).T
+        return (hidden @ weight[:, :-1].T + brightness[:, None] * weight[:, -1] + bias).T
 
 
 def _as_matrix(weight: np.ndarray, bias: np.ndarray, stride: int, length: int) -> tuple[np.ndarray, np.ndarray]:
@@ -128,7 +127,7 @@ def _as_matrix(weight: np.ndarray, bias: np.ndarray, stride: int, length: int) -
 
 
 def on_grid(curves: np.ndarray, seconds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """What the VQ-VAE's encoder gets of curves (T, N): float32 (N, 2, G) and the logarithm of the peak, float32 (N,).
+    """What the VQ-VAE's encoder gets of curves (T, N): float32 (N, 2, G) and `amplitude`, float32 (N,).
 
     The two channels are the curve over its own peak, linear between phases and 0 outside of them, and the mask of
     `GRID`'s seconds from the first to the last post-contrast phase; the nearest second where none is between them.
@@ -146,7 +145,7 @@ def on_grid(curves: np.ndarray, seconds: np.ndarray) -> tuple[np.ndarray, np.nda
     channels = np.stack(
         [np.maximum(values / peak, LEAST_SHAPE) * mask[:, None], np.broadcast_to(mask[:, None], values.shape)]
     )
-    return channels.transpose(2, 0, 1).astype(np.float32), np.log(peak / ENHANCING_PE).astype(np.float32)
+    return channels.transpose(2, 0, 1).astype(np.float32), amplitude(curves).astype(np.float32)
 
 
 def numbered(knots: np.ndarray, curves: np.ndarray) -> np.ndarray:

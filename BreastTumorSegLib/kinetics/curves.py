@@ -13,8 +13,11 @@ from BreastTumorSegLib.core.exam import injection_time
 from BreastTumorSegLib.kinetics.enhancement import ENHANCING_PE, early_late
 
 AMPLITUDE_WEIGHT = 0.35
-"""Weight of the logarithm of the peak beside the shape: much less leaves malignant and benign curves in one cluster of
-simulated exams, much more puts brightness before washout."""
+"""Weight of the logarithm of the mean enhancement beside the shape: much less leaves malignant and benign curves in one
+cluster of simulated exams, much more puts brightness before washout."""
+
+LEAST_MEAN = 15.0
+"""Percent; a curve that rises to 50 % and has a lower mean is mostly noise, and its logarithm would be all it has."""
 
 LEAST_SHAPE = -1.0
 """A curve that falls further below its baseline than it rose above it is an artefact; so it can't make a cluster."""
@@ -33,11 +36,19 @@ def curve_features(curves: np.ndarray) -> np.ndarray:
     The first phase is the pre-contrast one and tells nothing, so T - 1 rows are shape: the curve over its own peak,
     which is the paper's min-max curve for any voxel that enhances, without its 0 / 0 for those that don't. They are
     divided by the root of T - 1, so that shape weighs the same in an exam of three phases as of eight. The last row is
-    `AMPLITUDE_WEIGHT` times the logarithm of the peak over 50 %, because min-max alone can't tell faint from bright.
+    `AMPLITUDE_WEIGHT` times `amplitude`, because min-max alone can't tell faint from bright.
     """
     peak = np.maximum(curves[1:].max(axis=0), _LEAST_PEAK)
     shape = np.maximum(curves[1:] / peak, LEAST_SHAPE) / np.sqrt(len(curves) - 1)
-    return np.vstack([shape, AMPLITUDE_WEIGHT * np.log(peak / ENHANCING_PE)]).astype(np.float32)
+    return np.vstack([shape, AMPLITUDE_WEIGHT * amplitude(curves)]).astype(np.float32)
+
+
+def amplitude(curves: np.ndarray) -> np.ndarray:
+    """Logarithm of the mean percent enhancement after contrast over 50 %, of curves (T, N); (N,).
+
+    The mean, not the peak: noise moves it less, and so does a phase that is missing.
+    """
+    return np.log(np.maximum(curves[1:].mean(axis=0), LEAST_MEAN) / ENHANCING_PE)
 
 
 def read_at(seconds: np.ndarray, knots: np.ndarray, curves: np.ndarray) -> np.ndarray:

@@ -153,9 +153,9 @@ def _revive(network: VqVae, curves: np.ndarray, seconds: np.ndarray, random: np.
 def _codebook(network: VqVae) -> VqVaeCodebook:
     """Encoder, numbered codes and their curves as arrays."""
     out = network.decoder(network.codes).double().numpy()
-    peak = ENHANCING_PE * np.exp(out[:, -1] / AMPLITUDE_WEIGHT)
+    shape, mean = out[:, :-1], ENHANCING_PE * np.exp(out[:, -1:] / AMPLITUDE_WEIGHT)
     knots = np.r_[0.0, GRID]
-    curves = np.hstack([np.zeros((len(out), 1)), out[:, :-1] * peak[:, None]])
+    curves = np.hstack([np.zeros((len(out), 1)), shape * mean / np.maximum(shape.mean(axis=1, keepdims=True), 0.1)])
     order = numbered(knots, curves)
     names = [f"{layer}.{kind}" for layer in ("conv1", "conv2", "linear") for kind in ("weight", "bias")]
     weights = {name: network.get_parameter(name).numpy().copy() for name in names}
