@@ -59,6 +59,7 @@ class BreastTumorSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def setup(self) -> None:
         """Build the panels."""
         from BreastTumorSegGui.panel_exam import ExamPanel
+        from BreastTumorSegGui.panel_heterogeneity import HeterogeneityPanel
         from BreastTumorSegGui.panel_result import ResultPanel
         from BreastTumorSegGui.panel_segment import SegmentPanel
         from BreastTumorSegGui.panel_setup import SetupPanel
@@ -70,8 +71,11 @@ class BreastTumorSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.segment_panel = SegmentPanel(
             self._load("SegmentPanel"), logic.exam, logic.segmentation, logic.settings, self._on_finished
         )
+        self.heterogeneity_panel = HeterogeneityPanel(
+            self._load("HeterogeneityPanel"), logic.exam, logic.heterogeneity, logic.settings, self.result_panel.overlay
+        )
         self.setup_panel = SetupPanel(self._load("SetupPanel"), logic.setup, logic.settings, self.segment_panel.offer)
-        self.panels = (self.exam_panel, self.segment_panel, self.result_panel)
+        self.panels = (self.exam_panel, self.segment_panel, self.result_panel, self.heterogeneity_panel)
         for panel in (*self.panels, self.setup_panel):
             self.layout.addWidget(panel.widget)
         self.layout.addStretch(1)
@@ -98,6 +102,7 @@ class BreastTumorSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def exit(self) -> None:
         """The user opened another module. A run goes on, and shows its result when the user is back."""
+        self.heterogeneity_panel.stop_probing()
         self._stop_observing()
 
     def onReload(self) -> None:
@@ -138,6 +143,7 @@ class BreastTumorSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._has_news = False
         self.exam_panel.abandon()
         self.segment_panel.abandon()
+        self.heterogeneity_panel.abandon()
 
     def _use_parameters(self, parameters) -> None:
         """Show and observe a parameter node; None to let go of it."""
@@ -168,6 +174,7 @@ class BreastTumorSegLogic(ScriptedLoadableModuleLogic):
         from BreastTumorSegGui import scratch
         from BreastTumorSegGui.exam import Exam
         from BreastTumorSegGui.exam_sources import ExamSources
+        from BreastTumorSegGui.heterogeneity import Heterogeneity
         from BreastTumorSegGui.samples import Simulation
         from BreastTumorSegGui.segmentation import Segmentation
         from BreastTumorSegGui.settings import Settings
@@ -183,6 +190,7 @@ class BreastTumorSegLogic(ScriptedLoadableModuleLogic):
         self.settings = Settings()
         self.sources = ExamSources(launcher)
         self.segmentation = Segmentation(launcher)
+        self.heterogeneity = Heterogeneity(launcher)
         self.simulation = Simulation(launcher, self.sources)
         self.setup = Setup(launcher, requirements)
 

@@ -185,6 +185,56 @@ def clusters(
         print((out / "quality.csv").read_text(encoding="utf-8"), end="")
 
 
+@app.command()
+def heterogeneity(
+    inputs: Annotated[list[Path], typer.Argument(help="INPUT (see `inspect`), then the folder for the results.")],
+    mask: Annotated[Path, typer.Option(help="Lesions or breasts on the exam's grid, such as tumor.nii.gz.")],
+    rim: Annotated[float, typer.Option(help="Millimetres around the mask that belong to it.")] = 0.0,
+    method: Annotated[ClusterMethod, typer.Option(help="With the shipped codebooks.")] = ClusterMethod.kmeans,
+    k: Annotated[int, typer.Option(help="Number of clusters.")] = 4,
+    times: Times = None,
+    interval: Interval = 120.0,
+    overwrite: Overwrite = False,
+    progress: Progress = ProgressForm.text,
+) -> None:
+    """Clusters of time-intensity curves in a region: label map, mean curves, composition of every label of the mask."""
+    if len(inputs) < 2:
+        raise typer.BadParameter("Name the input and the folder for the results.")
+    events = _events(progress)
+    *sources, out = inputs
+    with reporting(events):
+        _heterogeneity(sources, out, mask, rim, method.value, k, _numbers(times), interval, overwrite, events)
+        events.finished(out=str(out))
+    if progress is ProgressForm.text:
+        print((out / "composition.csv").read_text(encoding="utf-8"), end="")
+
+
+def _heterogeneity(
+    sources: list[Path],
+    out: Path,
+    mask: Path,
+    rim: float,
+    method: str,
+    k: int,
+    times: list[float] | None,
+    interval: float,
+    overwrite: bool,
+    events: Events,
+) -> None:
+    events.started(command="heterogeneity", stages=["headers", "load", "clusters", "write"])
+    from BreastTumorSegLib.io import load_exam, read_volume, results_folder
+    from BreastTumorSegLib.segmentation.heterogeneity import map_heterogeneity, write_heterogeneity
+
+    _refuse_over_input([*sources, mask], out)
+    with results_folder(out, overwrite) as folder, cancellable(events, folder, isinstance(events, JsonEvents)):
+        exam = load_exam(sources, times, interval, events)
+        labels, grid = read_volume(mask)
+        events.progress("clusters", 0, 1)
+        found = map_heterogeneity(exam, labels, grid, rim, method, k)
+        events.progress("write", 0, 1)
+        write_heterogeneity(found, exam, folder, method=method, k=k, rim_mm=rim, mask=mask.name)
+
+
 def _clusters(
     sources: list[Path],
     out: Path,

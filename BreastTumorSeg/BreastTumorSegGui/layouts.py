@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import slicer
 
 BREAST_ID = 21040
+CURVES_ID = 21041
 COMPARE_ID = 21050
 """Slicer's own layouts have ids below 100; each number of phases has an id of its own from here."""
 COLUMNS = 3
@@ -22,6 +23,15 @@ def show_breast() -> None:
         f'<layout type="horizontal" split="true"><item splitSize="600">{_plane("Red")}</item>'
         f'<item splitSize="400"><layout type="vertical" split="true">{side}</layout></item></layout>',
     )
+
+
+def show_chart(chart: slicer.vtkMRMLPlotChartNode) -> None:
+    """Three planes, and a chart in the place of the 3D view."""
+    top = "".join(f"<item>{_plane(name)}</item>" for name in ("Red", "Yellow"))
+    bottom = f"<item>{_plane('Green')}</item><item>{_plot()}</item>"
+    rows = "".join(f'<item><layout type="horizontal" split="true">{row}</layout></item>' for row in (top, bottom))
+    _show(CURVES_ID, f'<layout type="vertical" split="true">{rows}</layout>')
+    slicer.app.layoutManager().plotWidget(0).mrmlPlotViewNode().SetPlotChartNodeID(chart.GetID())
 
 
 def show_comparison(volumes: Sequence[slicer.vtkMRMLVolumeNode]) -> None:
@@ -73,6 +83,13 @@ def _slice_view(name: str, plane: str, label: str, color: str) -> str:
         f'<property name="orientation" action="default">{plane}</property>'
         f'<property name="viewlabel" action="default">{label}</property>'
         f'<property name="viewcolor" action="default">{color}</property></view>'
+    )
+
+
+def _plot() -> str:
+    return (
+        '<view class="vtkMRMLPlotViewNode" singletontag="BreastCurves">'
+        '<property name="viewlabel" action="default">C</property></view>'
     )
 
 

@@ -37,6 +37,11 @@ class ResultPanel:
         self._connect()
         self.refresh()
 
+    def overlay(self, title: str) -> None:
+        """Lay a map over the exam, by its title."""
+        self.ui.overlaySelector.setCurrentIndex(self.ui.overlaySelector.findData(title))
+        self._show_overlay()
+
     def show_newest(self) -> None:
         """Show a result that has just been made, at its largest lesion."""
         self.refresh()

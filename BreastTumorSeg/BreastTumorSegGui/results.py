@@ -72,6 +72,11 @@ def map_of(segmentation: slicer.vtkMRMLSegmentationNode | None, title: str) -> s
     return segmentation.GetNodeReference(_role(title)) if segmentation is not None and title in MAPS else None
 
 
+def set_map(segmentation: slicer.vtkMRMLSegmentationNode, title: str, volume: slicer.vtkMRMLScalarVolumeNode) -> None:
+    """Let a result have another map under a title; the one before stays in the scene."""
+    segmentation.SetNodeReferenceID(_role(title), volume.GetID())
+
+
 def lesions_of(segmentation: slicer.vtkMRMLSegmentationNode | None) -> list[dict[str, str]]:
     """A result's lesions, one a row of its table, by column."""
     table = segmentation.GetNodeReference(LESIONS) if segmentation is not None else None
@@ -128,11 +133,11 @@ def _lesions(lesions: list[dict[str, Any]]) -> list[SegmentStyle]:
 
 
 def _map(title: str, array: Any, geometry: Any, name: str) -> slicer.vtkMRMLScalarVolumeNode:
-    return scene.add_volume(array, geometry, f"{title} {name}", *_look(title))
+    return scene.add_volume(array, geometry, f"{title} {name}", *look(title))
 
 
-def _look(title: str) -> tuple[tuple[float, float], str, bool, float | None]:
-    """Window, colours, whether to interpolate, and the lowest value that is shown."""
+def look(title: str) -> tuple[tuple[float, float], str, bool, float | None]:
+    """How a map is shown: window, colours, whether to interpolate, and the lowest value that is shown."""
     if title == "Curve type":
         entries = [(label, _unit(color)) for label, color in zip(CURVE_NAMES, CURVE_TYPES, strict=True)]
         return (0, len(entries) - 1), scene.add_color_table("Curve types", entries).GetID(), False, None

@@ -11,6 +11,7 @@ import slicer
 import vtk
 import vtk.util.numpy_support
 
+from BreastTumorSegLib.core.errors import InputError
 from BreastTumorSegLib.core.geometry import Geometry
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -58,9 +59,7 @@ def geometry_of(volume: slicer.vtkMRMLVolumeNode) -> Geometry:
     """The grid of a volume, in LPS, without its parent transform; see `is_moved`."""
     matrix = vtk.vtkMatrix4x4()
     volume.GetIJKToRASMatrix(matrix)
-    to_lps = LPS_TO_RAS @ np.reshape(
-        [matrix.GetElement(row, column) for row in range(4) for column in range(4)], (4, 4)
-    )
+    to_lps = LPS_TO_RAS @ _array_of(matrix)
     spacing = np.linalg.norm(to_lps[:3, :3], axis=0)
     direction = to_lps[:3, :3] / spacing
     size = volume.GetImageData().GetDimensions()
@@ -152,6 +151,44 @@ def add_segments(
         segmentation.GetDisplayNode().SetSegmentOpacity3D(style.segment_id, style.surface)
 
 
+def draw_segment(
+    labels: np.ndarray, value: int, segmentation: slicer.vtkMRMLSegmentationNode, segment_id: str, geometry: Geometry
+) -> None:
+    """Set the voxels of a segment to a value in an array on the exam's grid; nothing where the segment is empty.
+
+    Raises:
+        InputError: The segment is on another grid.
+    """
+    image = segmentation.GetBinaryLabelmapInternalRepresentation(segment_id)
+    scalars = image.GetPointData().GetScalars() if image is not None else None
+    if scalars is None or scalars.GetNumberOfTuples() == 0:
+        return
+    matrix = vtk.vtkMatrix4x4()
+    image.GetImageToWorldMatrix(matrix)
+    if not np.allclose(_array_of(matrix), _array_of(matrix_of(geometry)), atol=1e-3):
+        name = segmentation.GetSegmentation().GetSegment(segment_id).GetName()
+        raise InputError(f"Segment {name} is not on the exam's grid.", "Resample the segmentation to the exam.")
+    extent = np.array(image.GetExtent()).reshape(3, 2)[::-1]  # of z, y, x: a segment's image is as small as it can be
+    part = vtk.util.numpy_support.vtk_to_numpy(scalars).reshape(extent[:, 1] - extent[:, 0] + 1)
+    low, high = np.maximum(extent[:, 0], 0), np.minimum(extent[:, 1] + 1, labels.shape)
+    target = tuple(map(slice, low, high))
+    inside = tuple(map(slice, low - extent[:, 0], high - extent[:, 0]))
+    labels[target][part[inside] == segmentation.GetSegmentation().GetSegment(segment_id).GetLabelValue()] = value
+
+
+def _array_of(matrix: vtk.vtkMatrix4x4) -> np.ndarray:
+    return np.reshape([matrix.GetElement(row, column) for row in range(4) for column in range(4)], (4, 4))
+
+
+def index_of(volume: slicer.vtkMRMLVolumeNode, position_ras: Sequence[float]) -> tuple[int, int, int] | None:
+    """The voxel (z, y, x) of a volume at a position in RAS; None outside."""
+    matrix = vtk.vtkMatrix4x4()
+    volume.GetRASToIJKMatrix(matrix)
+    index = tuple(round(value) for value in matrix.MultiplyPoint((*position_ras, 1.0))[:3])
+    inside = all(0 <= value < size for value, size in zip(index, volume.GetImageData().GetDimensions(), strict=True))
+    return tuple(reversed(index)) if inside else None
+
+
 def add_color_table(
     name: str, entries: Sequence[tuple[str, tuple[float, float, float]]]
 ) -> slicer.vtkMRMLColorTableNode:
@@ -172,7 +209,9 @@ def put_in_folder(name: str, nodes: Iterable[slicer.vtkMRMLNode]) -> None:
     hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
     folder = hierarchy.CreateFolderItem(hierarchy.GetSceneItemID(), name)
     for node in nodes:
-        hierarchy.SetItemParent(hierarchy.GetItemByDataNode(node), folder)
+        item = hierarchy.GetItemByDataNode(node)
+        if item != hierarchy.GetInvalidItemID():  # charts' parts may have none
+            hierarchy.SetItemParent(item, folder)
 
 
 def remove(nodes: Iterable[slicer.vtkMRMLNode | None]) -> None:

@@ -55,10 +55,10 @@ class Segmentation:
         Raises:
             BreastTumorSegError: It failed; scene and older results are as they were.
         """
-        out = _new_place(order.folder)
+        out = new_place(order.folder)
         given = scratch.new()
         try:
-            yield from _write_exam(order, given / "exam")
+            yield from write_exam(order.rows, order.notes, given / "exam")
             arguments = ["segment", str(given / "exam"), str(out), "--device", order.device, "--progress", "json"]
             arguments += ["--model", order.model] if order.model else []
             events = self._launcher.run("BreastTumorSegLib", arguments, out.with_suffix(".log"))
@@ -69,7 +69,7 @@ class Segmentation:
             _remove_unfinished(out)
 
 
-def _new_place(folder: Path) -> Path:
+def new_place(folder: Path) -> Path:
     """A dated folder that is not there yet; its parent is made.
 
     Raises:
@@ -87,15 +87,20 @@ def _new_place(folder: Path) -> Path:
     )
 
 
-def _write_exam(order: Order, folder: Path) -> Work:
+def write_exam(rows: Sequence[Row], notes: Sequence[str], folder: Path) -> Work:
+    """Write phases with their times as an exam folder, which the library reads.
+
+    Raises:
+        OutputError: The disk is full.
+    """
     folder.mkdir(parents=True)
     entries = []
-    for index, row in enumerate(order.rows):
+    for index, row in enumerate(rows):
         file = f"phase_{index}.nrrd"
         pieces = write_in_pieces(scene.voxels(row.node), row.geometry, folder / file)
-        yield from stage("export", pieces, index, len(order.rows))
+        yield from stage("export", pieces, index, len(rows))
         entries.append({"file": file, "name": row.name, "time_s": row.time, "source": row.source.value})
-    problems = [{"message": note, "remedy": "", "fatal": False} for note in order.notes]
+    problems = [{"message": note, "remedy": "", "fatal": False} for note in notes]
     write_phases_json(folder, entries, problems)
 
 

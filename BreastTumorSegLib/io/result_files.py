@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from BreastTumorSegLib.core.events import Events
-from BreastTumorSegLib.core.result import CURVE_TYPES, ExamResult
+from BreastTumorSegLib.core.result import CURVE_TYPES, Clusters, ExamResult
 from BreastTumorSegLib.io.files import write_volume
 
 
@@ -35,7 +35,7 @@ def write_result(result: ExamResult, folder: Path, events: Events | None = None)
         write_volume(volume, result.exam.geometry, folder / f"{name}.nii.gz")
     events.progress("write", len(volumes), len(volumes))
     _write_lesions(result, folder / "lesions.csv")
-    _write_curves(result, folder / "curves.csv")
+    write_curves(result.clusters, result.exam.times, folder / "curves.csv")
     (folder / "result.json").write_text(json.dumps(result.manifest, indent=2) + "\n", encoding="utf-8")
 
 
@@ -63,12 +63,11 @@ def _write_lesions(result: ExamResult, path: Path) -> None:
             )
 
 
-def _write_curves(result: ExamResult, path: Path) -> None:
+def write_curves(clusters: Clusters, times: tuple[float, ...], path: Path) -> None:
     """One row a cluster and phase: mean and standard deviation of the percent enhancement."""
-    clusters = result.clusters
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["cluster", "voxels", "time_s", "mean_pe_percent", "sd_pe_percent"])
         for index, (curve, spread) in enumerate(zip(clusters.curves, clusters.spread, strict=True)):
-            for time, mean, deviation in zip(result.exam.times, curve, spread, strict=True):
+            for time, mean, deviation in zip(times, curve, spread, strict=True):
                 writer.writerow([index + 1, int(clusters.voxels[index]), time, f"{mean:.2f}", f"{deviation:.2f}"])

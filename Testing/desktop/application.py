@@ -67,12 +67,17 @@ class SliceWidget(Strict):
     API = "qMRMLSliceWidget"
 
     def __init__(self, name: str, orientation: str) -> None:
-        node = slicer.mrmlScene.GetSingletonNode(name, "vtkMRMLSliceNode") or _new_slice_node(name)
+        node = slicer.mrmlScene.GetSingletonNode(name, "vtkMRMLSliceNode") or _new_view_node("vtkMRMLSliceNode", name)
         node.SetOrientation(orientation)
         logic = slicer.vtkMRMLSliceLogic()
         logic.SetMRMLScene(slicer.mrmlScene)
         logic.SetSliceNode(node)
         self._logic = logic
+        self._view = SliceView()
+
+    def sliceView(self) -> SliceView:
+        """Where the slice is drawn."""
+        return self._view
 
     def sliceLogic(self) -> Any:
         """The view's logic."""
@@ -83,13 +88,39 @@ class SliceWidget(Strict):
         return self._logic.GetSliceNode()
 
 
-def _new_slice_node(name: str) -> Any:
-    node = slicer.mrmlScene.CreateNodeByClass("vtkMRMLSliceNode")
+def _new_view_node(kind: str, name: str) -> Any:
+    node = slicer.mrmlScene.CreateNodeByClass(kind)
     node.UnRegister(None)
     node.SetName(name)
     node.SetLayoutName(name)
     node.SetSingletonTag(name)
     return slicer.mrmlScene.AddNode(node)
+
+
+class SliceView(Strict):
+    """qMRMLSliceView: takes events, draws nothing."""
+
+    API = "qMRMLSliceView"
+
+    def __init__(self) -> None:
+        self._interactor = vtk.vtkRenderWindowInteractor()
+
+    def interactor(self) -> Any:
+        """What the mouse's events come from."""
+        return self._interactor
+
+
+class PlotWidget(Strict):
+    """qMRMLPlotWidget: the node is real, the chart is not drawn."""
+
+    API = "qMRMLPlotWidget"
+
+    def __init__(self, name: str) -> None:
+        self._node = _new_view_node("vtkMRMLPlotViewNode", name)
+
+    def mrmlPlotViewNode(self) -> Any:
+        """The view's node."""
+        return self._node
 
 
 class LayoutManager(Strict):
@@ -101,6 +132,7 @@ class LayoutManager(Strict):
         self._logic = slicer.vtkMRMLLayoutLogic()
         self._logic.SetMRMLScene(slicer.mrmlScene)
         self._widgets: dict[str, SliceWidget] = {}
+        self._plots: dict[str, PlotWidget] = {}
         for name, orientation in zip(PLANES, ("Axial", "Sagittal", "Coronal"), strict=True):
             self._widgets[name] = SliceWidget(name, orientation)
 
@@ -123,10 +155,16 @@ class LayoutManager(Strict):
             name, orientation = view.get("singletontag"), view.findtext("property[@name='orientation']")
             if view.get("class") == "vtkMRMLSliceNode" and name not in self._widgets:
                 self._widgets[name] = SliceWidget(name, orientation)
+            if view.get("class") == "vtkMRMLPlotViewNode" and name not in self._plots:
+                self._plots[name] = PlotWidget(name)
 
     def sliceViewNames(self) -> tuple[str, ...]:
         """Names of the slice views."""
         return tuple(self._widgets)
+
+    def plotWidget(self, index: int) -> PlotWidget:
+        """A plot view by its place."""
+        return list(self._plots.values())[index]
 
     def sliceWidget(self, name: str) -> SliceWidget | None:
         """A slice view by name."""
