@@ -169,6 +169,12 @@ def test_the_result_panel(module, desktop, pictures, tmp_path):
     picture(desktop, pictures, "result")
 
 
+def test_the_heterogeneity_panel(module, desktop, pictures):
+    module.heterogeneity_panel.ui.heterogeneitySection.collapsed = False
+    module.heterogeneity_panel._tell("Done: Clusters 2026-01-01_12-00-00. Switch on Curves and click into an image.")
+    picture(desktop, pictures, "heterogeneity")
+
+
 def test_the_set_up_panel(module, desktop, pictures, doctor):
     module.logic.setup.examine = lambda results: doctor(module.logic.setup, results)
     module.setup_panel.examine()
