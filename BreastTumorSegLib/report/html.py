@@ -14,6 +14,7 @@ from BreastTumorSegLib.core.errors import OutputError
 from BreastTumorSegLib.core.events import Events
 from BreastTumorSegLib.core.exam import TimeSource, first_post_index
 from BreastTumorSegLib.core.result import CURVE_TYPES, LEFT, RIGHT, ExamResult, Lesion
+from BreastTumorSegLib.kinetics.composition import composition
 from BreastTumorSegLib.kinetics.enhancement import early_late
 from BreastTumorSegLib.report.figures import MOST_LESIONS, Figures, Panel, curves
 
@@ -109,6 +110,7 @@ def _facts(result: ExamResult) -> dict[str, Any]:
             (colors.cluster_color(label), label, count / voxels.sum(), count * exam.geometry.voxel_ml)
             for label, count in enumerate(voxels.tolist(), 1)
         ],
+        "compositions": composition(result.clusters, result.tumor),
         "breast_ml": {
             name: float((result.breast == side).sum()) * exam.geometry.voxel_ml
             for side, name in ((RIGHT, "right"), (LEFT, "left"))

@@ -17,6 +17,7 @@ from BreastTumorSegLib.core.result import Clusters
 from BreastTumorSegLib.io.files import write_volume
 from BreastTumorSegLib.io.result_files import write_curves
 from BreastTumorSegLib.kinetics import cluster_curves
+from BreastTumorSegLib.kinetics.composition import composition
 
 
 @dataclass(frozen=True)
@@ -54,8 +55,7 @@ def map_heterogeneity(
         raise InputError("The mask is empty.", "Segment something first.")
     labels = with_rim(mask, exam.geometry, rim_mm)
     clusters = cluster_curves(exam.data, exam.times, labels > 0, k, method=method)
-    found = [int(label) for label in np.unique(labels) if label]
-    return Heterogeneity(clusters, {label: _shares(clusters, labels == label) for label in found})
+    return Heterogeneity(clusters, composition(clusters, labels))
 
 
 def with_rim(mask: np.ndarray, geometry: Geometry, rim_mm: float) -> np.ndarray:
@@ -97,8 +97,3 @@ def _box(mask: np.ndarray, geometry: Geometry, rim_mm: float) -> tuple[slice, ..
     (found,) = ndimage.find_objects((mask > 0).astype(np.uint8))
     margins = [int(np.ceil(rim_mm / step)) for step in geometry.spacing_zyx]
     return tuple(slice(max(part.start - m, 0), part.stop + m) for part, m in zip(found, margins, strict=True))
-
-
-def _shares(clusters: Clusters, where: np.ndarray) -> np.ndarray:
-    counts = np.bincount(clusters.labels[where], minlength=len(clusters.curves) + 1)[1:]
-    return counts / max(counts.sum(), 1)

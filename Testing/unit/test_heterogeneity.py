@@ -3,6 +3,8 @@ import pytest
 
 from BreastTumorSegLib.core.errors import InputError
 from BreastTumorSegLib.core.geometry import Geometry
+from BreastTumorSegLib.core.result import Clusters
+from BreastTumorSegLib.kinetics.composition import composition
 from BreastTumorSegLib.segmentation.heterogeneity import map_heterogeneity, with_rim
 from Testing.results import simulated_result
 
@@ -50,3 +52,16 @@ def test_unusable_masks_are_refused():
         map_heterogeneity(result.exam, result.tumor, other, 0.0, "kmeans", 4)
     with pytest.raises(InputError, match="empty"):
         map_heterogeneity(result.exam, np.zeros_like(result.tumor), result.exam.geometry, 0.0, "kmeans", 4)
+
+
+def test_shares_are_of_the_enhancing_voxels_of_each_label():
+    labels = np.array([[[0, 1, 1, 2, 3, 3]]], np.uint8)
+    mask = np.array([[[1, 1, 1, 1, 5, 0]]], np.uint8)
+    clusters = Clusters(labels, np.zeros((3, 2)), np.zeros((3, 2)), np.array([2, 1, 2]))
+    found = composition(clusters, mask)
+    assert set(found) == {1, 5}
+    assert found[1].tolist() == pytest.approx([2 / 3, 1 / 3, 0.0])
+    assert found[5].tolist() == [0.0, 0.0, 1.0]
+    assert composition(clusters, np.zeros_like(mask)) == {}
+    silent = Clusters(np.zeros_like(labels), np.zeros((2, 2)), np.zeros((2, 2)), np.zeros(2, np.int64))
+    assert composition(silent, mask)[5].tolist() == [0.0, 0.0]
