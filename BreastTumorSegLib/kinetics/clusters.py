@@ -20,10 +20,9 @@ from BreastTumorSegLib.kinetics.codebooks import (
 from BreastTumorSegLib.kinetics.curves import after_injection, curve_features
 from BreastTumorSegLib.kinetics.enhancement import enhancing_voxels, percent_enhancement
 
-Method = Literal["kmeans", "vqvae"]
 Fit = Literal["population", "exam"]
 
-DEFAULT_METHOD: Method = "kmeans"
+DEFAULT_METHOD = "kmeans"
 DEFAULT_K = 4
 """Chosen on simulated exams, see docs/heterogeneity.md."""
 
@@ -69,7 +68,7 @@ def cluster_curves(
     mask: np.ndarray,
     k: int = DEFAULT_K,
     seed: int = 0,
-    method: Method = DEFAULT_METHOD,
+    method: str = DEFAULT_METHOD,
     fit: Fit | None = None,
 ) -> Clusters:
     """Cluster the curves of a mask's enhancing voxels, numbered from persistent to washout.

@@ -19,7 +19,7 @@ from BreastTumorSegLib.segmentation.breast import segment_breast
 from BreastTumorSegLib.segmentation.inference import choose_device
 
 PANELS = (
-    ("sse", "SSE: mean squared distance", "lower is tighter; always falls with K"),
+    ("sse", "SSE: mean squared distance", "lower is tighter; a fit lowers it with every K"),
     ("compactness", "CPN: compactness", "lower is tighter"),
     ("separability", "SPT: separability", "higher is further apart"),
     ("davies_bouldin", "DBN: Davies-Bouldin index", "lower is better"),
