@@ -6,7 +6,8 @@ import numpy as np
 
 from BreastTumorSegLib.core.exam import Exam, Phase, PhaseTable, TimeSource
 from BreastTumorSegLib.core.geometry import Geometry
-from BreastTumorSegLib.core.result import Clusters, ExamResult, Lesion
+from BreastTumorSegLib.core.result import Clusters, ExamResult, KineticMaps, Lesion
+from BreastTumorSegLib.kinetics.readings import early_and_late
 
 GEOMETRIES = {
     "axial": Geometry((100, 60, 30), (3.0, 3.0, 5.0), (-150.0, -110.0, -75.0)),
@@ -28,6 +29,7 @@ def simulated_result(lesions: int = 2, phases: int = 4, plane: str = "axial") ->
         for phase in range(phases):
             data[phase, mask] = SIGNAL[what] * (1 + ENHANCEMENT[what][phase] / 100)
     data += np.random.default_rng(0).normal(4, 1.5, data.shape).astype(np.float32)
+    times = tuple(phase.time for phase in _phases(geometry, phases))
     curve_type = np.where(tumor > 0, 3, 0).astype(np.uint8)
     pe = 100 * (data[1] / np.maximum(data[0], 1) - 1)
     return ExamResult(
@@ -35,9 +37,9 @@ def simulated_result(lesions: int = 2, phases: int = 4, plane: str = "axial") ->
         breast,
         tumor,
         (tumor > 0).astype(np.float32),
-        pe,
-        np.zeros_like(pe),
-        curve_type,
+        _maps(pe, curve_type, times),
+        np.where(tumor > 0, breast, 0).astype(np.uint8),
+        {"right": 8.1, "left": 2.3},
         _clusters(tumor, phases),
         tuple(_lesion(label) for label in range(1, lesions + 1)),
         manifest={
@@ -87,7 +89,13 @@ def _lesion(label: int) -> Lesion:
         curve_shares=(0.05, 0.15, 0.2, 0.6),
         worst_curve="washout",
         confidence=0.91,
+        ftv_ml=6.13 / label,
     )
+
+
+def _maps(pe: np.ndarray, curve_type: np.ndarray, times: tuple[float, ...]) -> KineticMaps:
+    nothing = np.zeros_like(pe)
+    return KineticMaps(pe, pe, nothing, curve_type, nothing, nothing, *early_and_late(times))
 
 
 def _clusters(tumor: np.ndarray, phases: int) -> Clusters:

@@ -34,12 +34,13 @@ class Lesion:
         centre: LPS position of its centroid, millimetres.
         volume_ml: Volume in millilitres.
         diameter_mm: Longest 3D diameter in millimetres.
-        peak_pe: 95th percentile of the percent enhancement of the first post-contrast phase, in percent.
+        peak_pe: 95th percentile of the early percent enhancement (`KineticMaps.early`), in percent.
         ser: Median signal enhancement ratio; NaN with one post-contrast phase.
         curve_shares: Share of its voxels in each of `CURVE_TYPES`; sums to 1, or all NaN with one post-contrast phase.
         worst_curve: Most suspicious of `CURVE_TYPES` that any connected group of its voxels has; "" with one
             post-contrast phase.
         confidence: Mean tumour probability inside, 0 to 1.
+        ftv_ml: Functional tumour volume of its voxels in millilitres; NaN with one post-contrast phase.
     """
 
     label: int
@@ -52,11 +53,59 @@ class Lesion:
     curve_shares: tuple[float, float, float, float]
     worst_curve: str
     confidence: float
+    ftv_ml: float = float("nan")
 
     @property
     def size_category(self) -> str:
         """Size category by the longest 3D diameter."""
         return size_category(self.diameter_mm)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Where a kinetic map reads the signal: of one phase, or between two.
+
+    Attributes:
+        wanted_s: Seconds after injection that were asked for.
+        used_s: Seconds after injection that the signal stands for.
+        before: Index of the phase, or of the earlier one of two.
+        after: Index of the later one, or `before` again.
+        weight: Share of the later one, 0 to 1.
+        phases_s: Seconds after injection of the one phase, or of the two.
+    """
+
+    wanted_s: float
+    used_s: float
+    before: int
+    after: int
+    weight: float
+    phases_s: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class KineticMaps:
+    """Maps of one exam, each (Z, Y, X). With one post-contrast phase all but `pe` are 0.
+
+    Attributes:
+        pe: float32, early percent enhancement, in percent; 0 in background.
+        pe_late: float32, the same of the late reading.
+        ser: float32, signal enhancement ratio; 0 where nothing enhances or it is not defined.
+        curve_type: uint8, index into `CURVE_TYPES`.
+        time_to_peak: float32, seconds after injection of the highest signal; 0 where nothing enhances.
+        washout_slope: float32, percent of the peak enhancement per minute after the early phase, negative where it
+            washes out; 0 where nothing enhances.
+        early: Where early enhancement was read.
+        late: Where late enhancement was read; None with one post-contrast phase.
+    """
+
+    pe: np.ndarray
+    pe_late: np.ndarray
+    ser: np.ndarray
+    curve_type: np.ndarray
+    time_to_peak: np.ndarray
+    washout_slope: np.ndarray
+    early: Reading
+    late: Reading | None
 
 
 @dataclass(frozen=True)
@@ -84,9 +133,9 @@ class ExamResult:
         breast: uint8, 0 background, 1 right breast, 2 left breast.
         tumor: uint8, 0 background, 1 to N lesions.
         probability: float32, tumour probability, 0 to 1.
-        pe: float32, percent enhancement of the first post-contrast phase, in percent.
-        ser: float32, signal enhancement ratio, 0 where it is not defined.
-        curve_type: uint8, index into `CURVE_TYPES`.
+        maps: Kinetic maps, and where they were read.
+        ftv: uint8, functional tumour volume of the breasts, 1 right, 2 left.
+        ftv_ml: The same in millilitres, by "right" and "left"; NaN with one post-contrast phase.
         lesions: One a label of `tumor`, in order.
         manifest: What `result.json` holds: versions, device, models, timings; no patient data.
     """
@@ -95,9 +144,9 @@ class ExamResult:
     breast: np.ndarray
     tumor: np.ndarray
     probability: np.ndarray
-    pe: np.ndarray
-    ser: np.ndarray
-    curve_type: np.ndarray
+    maps: KineticMaps
+    ftv: np.ndarray
+    ftv_ml: dict[str, float]
     clusters: Clusters
     lesions: tuple[Lesion, ...]
     warnings: tuple[str, ...] = ()

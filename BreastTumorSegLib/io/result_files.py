@@ -24,9 +24,13 @@ def write_result(result: ExamResult, folder: Path, events: Events | None = None)
         "breast": result.breast,
         "tumor": result.tumor,
         "tumor_probability": _rounded(result.probability, 1e-3),
-        "kinetics/pe": _rounded(result.pe, 0.1),
-        "kinetics/ser": _rounded(result.ser, 1e-2),
-        "kinetics/curve_type": result.curve_type,
+        "kinetics/pe": _rounded(result.maps.pe, 0.1),
+        "kinetics/pe_late": _rounded(result.maps.pe_late, 0.1),
+        "kinetics/ser": _rounded(result.maps.ser, 1e-2),
+        "kinetics/curve_type": result.maps.curve_type,
+        "kinetics/time_to_peak": _rounded(result.maps.time_to_peak, 0.1),
+        "kinetics/washout_slope": _rounded(result.maps.washout_slope, 0.1),
+        "kinetics/ftv": result.ftv,
         "heterogeneity": result.clusters.labels,
     }
     (folder / "kinetics").mkdir()
@@ -51,16 +55,15 @@ def _write_lesions(result: ExamResult, path: Path) -> None:
         writer = csv.writer(file)
         writer.writerow(
             ["label", "side", "x_mm", "y_mm", "z_mm", "volume_ml", "diameter_mm", "size_category", "peak_pe_percent",
-             "ser", "worst_curve", *shares, "confidence"]
+             "ser", "worst_curve", *shares, "ftv_ml", "confidence"]
         )  # fmt: skip
         for lesion in result.lesions:
             numbers = (lesion.volume_ml, lesion.diameter_mm, lesion.peak_pe, lesion.ser)
             volume, diameter, pe, ser = (f"{number:.3f}" for number in numbers)
             centre = [f"{c:.1f}" for c in lesion.centre]
             row = [lesion.label, lesion.side, *centre, volume, diameter, lesion.size_category, pe, ser]
-            writer.writerow(
-                [*row, lesion.worst_curve, *(f"{s:.3f}" for s in lesion.curve_shares), f"{lesion.confidence:.3f}"]
-            )
+            last = [f"{number:.3f}" for number in (*lesion.curve_shares, lesion.ftv_ml, lesion.confidence)]
+            writer.writerow([*row, lesion.worst_curve, *last])
 
 
 def write_curves(clusters: Clusters, times: tuple[float, ...], path: Path) -> None:

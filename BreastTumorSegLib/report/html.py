@@ -7,15 +7,15 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from BreastTumorSegLib.core import colors
 from BreastTumorSegLib.core.errors import OutputError
 from BreastTumorSegLib.core.events import Events
 from BreastTumorSegLib.core.exam import TimeSource, first_post_index
-from BreastTumorSegLib.core.result import CURVE_TYPES, LEFT, RIGHT, ExamResult, Lesion
+from BreastTumorSegLib.core.result import CURVE_TYPES, LEFT, RIGHT, ExamResult, Lesion, Reading
 from BreastTumorSegLib.kinetics.composition import composition
-from BreastTumorSegLib.kinetics.enhancement import early_late
 from BreastTumorSegLib.report.figures import MOST_LESIONS, Figures, Panel, curves
 
 
@@ -103,9 +103,16 @@ def _facts(result: ExamResult) -> dict[str, Any]:
         "first_post": first_post_index(exam.times),
         "assumed": TimeSource.ASSUMED,
         "geometry": exam.geometry,
-        "one_post": early_late(exam.times) is None,
+        "one_post": result.maps.late is None,
         "most_lesions": MOST_LESIONS,
         "curve_types": list(zip(CURVE_TYPES, colors.CURVE_TYPES, strict=True)),
+        "read": [
+            (name, read_at(reading))
+            for name, reading in (("Early", result.maps.early), ("Late", result.maps.late))
+            if reading is not None
+        ],
+        "ftv_ml": {side: ml for side, ml in result.ftv_ml.items() if math.isfinite(ml)},
+        "cluster_shares": {lesion.label: _cluster_shares(result, lesion.label) for lesion in result.lesions},
         "legend": [
             (colors.cluster_color(label), label, count / voxels.sum(), count * exam.geometry.voxel_ml)
             for label, count in enumerate(voxels.tolist(), 1)
@@ -118,6 +125,23 @@ def _facts(result: ExamResult) -> dict[str, Any]:
         "manifest": result.manifest,
         "colors": colors,
     }
+
+
+def read_at(reading: Reading) -> str:
+    """Which seconds a reading stands for, and where they differ from what was wanted."""
+    seconds = [f"{second:.0f} s" for second in reading.phases_s]
+    if len(seconds) == 2:
+        return f"{reading.used_s:.0f} s after injection, between the phases at {seconds[0]} and {seconds[1]}"
+    if abs(reading.used_s - reading.wanted_s) < 0.5:
+        return f"{seconds[0]} after injection"
+    return f"{seconds[0]} after injection, instead of {reading.wanted_s:.0f} s, as this exam's phases come"
+
+
+def _cluster_shares(result: ExamResult, label: int) -> list[float]:
+    """Share of each cluster among a lesion's clustered voxels; empty where it has none."""
+    count = len(result.clusters.voxels)
+    voxels = np.bincount(result.clusters.labels[result.tumor == label], minlength=count + 1)[1:]
+    return (voxels / voxels.sum()).tolist() if voxels.any() else []
 
 
 def _number(value: float, digits: int = 0) -> str:

@@ -14,6 +14,8 @@ from BreastTumorSegLib.core.exam import Exam
 from BreastTumorSegLib.core.geometry import Geometry
 from BreastTumorSegLib.core.result import CURVE_TYPES, LEFT, RIGHT, Lesion
 from BreastTumorSegLib.kinetics.enhancement import early_late
+from BreastTumorSegLib.kinetics.ftv import lesion_volume
+from BreastTumorSegLib.kinetics.options import USUAL, KineticOptions
 
 LEAST_ML = pi / 6 * 3**3 / 1000
 """A sphere of 3 mm: less can't be told from noise and small vessels at the resolution of breast MRI."""
@@ -54,19 +56,22 @@ def measure_lesions(
     pe: np.ndarray,
     ser: np.ndarray,
     curve_type: np.ndarray,
+    options: KineticOptions = USUAL,
 ) -> tuple[Lesion, ...]:
     """Measure every lesion. All arrays are (Z, Y, X) on the exam's grid.
 
-    With one post-contrast phase the ratio is NaN, the shares of the curve types are NaN and `worst_curve` is "".
+    With one post-contrast phase the ratio and the functional volume are NaN, the shares of the curve types are NaN and
+    `worst_curve` is "".
 
     Args:
         labels: 0 background, 1 to N lesions, as `label_lesions` gives them.
         probability: Tumour probability, 0 to 1.
         breast: 0 background, 1 right breast, 2 left breast.
-        exam: The exam, for its grid and times.
-        pe: Percent enhancement of the first post-contrast phase.
+        exam: The exam.
+        pe: Early percent enhancement.
         ser: Signal enhancement ratio, 0 where it is not defined.
         curve_type: Index into `CURVE_TYPES`.
+        options: Of the functional tumour volume.
     """
     lesions = []
     has_curves = early_late(exam.times) is not None
@@ -88,6 +93,7 @@ def measure_lesions(
                 curve_shares=shares,
                 worst_curve=worst,
                 confidence=float(probability[box][inside].mean(dtype=float)),
+                ftv_ml=lesion_volume(exam.data, exam.times, labels, label, box, exam.geometry, options),
             )
         )
     return tuple(lesions)
@@ -131,8 +137,9 @@ def _curves(
 ) -> tuple[tuple[float, float, float, float], str]:
     """Share of each curve type in a lesion, and the most suspicious that any group of touching voxels reaches.
 
-    A group is all touching voxels of at least that suspicion. The least group is 3 x 3 x 3 mm and 4 voxels, but never
-    more than half of the lesion, so that small lesions have a curve, too.
+    So BI-RADS (5th edition 2013) reads a lesion: where its curves differ, by the worst of them, over more than three
+    voxels. A group is all touching voxels of at least that suspicion. The least group is 3 x 3 x 3 mm and 4 voxels, but
+    never more than half of the lesion, so that small lesions have a curve, too.
     """
     counts = np.bincount(curve_type[inside], minlength=len(CURVE_TYPES))
     least = min(max(GROUP_VOXELS, GROUP_ML / geometry.voxel_ml), counts.sum() / 2)

@@ -17,7 +17,9 @@ from BreastTumorSegLib import __version__
 from BreastTumorSegLib.core.events import Events
 from BreastTumorSegLib.core.exam import Exam
 from BreastTumorSegLib.core.result import ExamResult, Lesion
-from BreastTumorSegLib.kinetics import cluster_curves, kinetic_maps
+from BreastTumorSegLib.kinetics import KineticOptions, cluster_curves, kinetic_maps
+from BreastTumorSegLib.kinetics.ftv import breast_volumes
+from BreastTumorSegLib.kinetics.maps import told
 from BreastTumorSegLib.networks.bundle import Bundle, default_model, load_bundle
 from BreastTumorSegLib.segmentation.breast import segment_breast
 from BreastTumorSegLib.segmentation.inference import choose_device
@@ -43,7 +45,11 @@ class Stopwatch:
 
 
 def segment_exam(
-    exam: Exam, model: str | None = None, device: str = "auto", events: Events | None = None
+    exam: Exam,
+    model: str | None = None,
+    device: str = "auto",
+    events: Events | None = None,
+    kinetics: KineticOptions | None = None,
 ) -> ExamResult:
     """Segment one exam.
 
@@ -51,6 +57,7 @@ def segment_exam(
         model: Name of the tumour model; the registry's default without one.
         device: "auto", "cpu" or "cuda".
         events: Gets progress and warnings.
+        kinetics: Times and thresholds of the kinetic maps and the functional tumour volume; the usual ones without it.
 
     Raises:
         ModelError: A model is missing or damaged.
@@ -65,14 +72,21 @@ def segment_exam(
     bundles = [load_bundle(default_model("breast"), "breast"), load_bundle(model or default_model("tumor"), "tumor")]
     events.progress("models", 1, 1)
     watch = Stopwatch(events)
-    result = _segment(exam, bundles[0], bundles[1], place, events, watch)
+    options = kinetics or KineticOptions()
+    result = _segment(exam, bundles[0], bundles[1], place, options, events, watch)
     warnings = tuple(dict.fromkeys([*map(str, exam.table.problems), *events.warnings[said:]]))
-    manifest = _manifest(exam, bundles, place, watch.seconds, result.lesions, warnings)
+    manifest = _manifest(result, bundles, place, watch.seconds, options, warnings)
     return replace(result, warnings=warnings, manifest=manifest)
 
 
 def _segment(
-    exam: Exam, breast_bundle: Bundle, tumor_bundle: Bundle, device: torch.device, events: Events, watch: Stopwatch
+    exam: Exam,
+    breast_bundle: Bundle,
+    tumor_bundle: Bundle,
+    device: torch.device,
+    options: KineticOptions,
+    events: Events,
+    watch: Stopwatch,
 ) -> ExamResult:
     with watch.stage("breast"):
         breast = segment_breast(exam.pre, exam.geometry, breast_bundle, device, events)
@@ -90,23 +104,25 @@ def _segment(
         )
         tumor = label_lesions(mask, exam.geometry)
     with watch.stage("kinetics"):
-        maps = kinetic_maps(exam.data, exam.times)
+        maps = kinetic_maps(exam.data, exam.times, options)
+        ftv, ftv_ml = breast_volumes(exam.data, exam.times, breast.labels, exam.geometry.voxel_ml, options)
     with watch.stage("clusters"):
         clusters = cluster_curves(exam.data, exam.times, breast.labels > 0)
     with watch.stage("lesions"):
-        lesions = measure_lesions(tumor, probability, breast.labels, exam, maps.pe, maps.ser, maps.curve_type)
-    return ExamResult(exam, breast.labels, tumor, probability, maps.pe, maps.ser, maps.curve_type, clusters, lesions)
+        lesions = measure_lesions(tumor, probability, breast.labels, exam, maps.pe, maps.ser, maps.curve_type, options)
+    return ExamResult(exam, breast.labels, tumor, probability, maps, ftv, ftv_ml, clusters, lesions)
 
 
 def _manifest(
-    exam: Exam,
+    result: ExamResult,
     bundles: list[Bundle],
     device: torch.device,
     seconds: dict[str, float],
-    lesions: tuple[Lesion, ...],
+    options: KineticOptions,
     warnings: tuple[str, ...],
 ) -> dict[str, Any]:
     """What result.json holds; nothing of the patient."""
+    exam = result.exam
     packages = ("torch", "monai", "SimpleITK", "numpy", "scipy", "scikit-learn")
     return {
         "notice": "Research use only; not a medical device.",
@@ -124,9 +140,11 @@ def _manifest(
         ],
         "geometry": vars(exam.geometry),
         "phases": [{"name": p.name, "time_s": p.time, "source": p.source.value} for p in exam.table.phases],
+        "kinetics": told(result.maps, exam.times, options)
+        | {"ftv_ml": {side: _or_null(volume) for side, volume in result.ftv_ml.items()}},
         "timings": seconds,
         "warnings": list(warnings),
-        "lesions": [_lesion_row(lesion) for lesion in lesions],
+        "lesions": [_lesion_row(lesion) for lesion in result.lesions],
     }
 
 
@@ -134,4 +152,8 @@ def _lesion_row(lesion: Lesion) -> dict[str, Any]:
     """JSON has no NaN; what is not defined is null."""
     row = {**vars(lesion), "size_category": lesion.size_category, "curve_shares": list(lesion.curve_shares)}
     row["curve_shares"] = None if np.isnan(lesion.curve_shares).any() else row["curve_shares"]
-    return row | {"ser": None if np.isnan(lesion.ser) else lesion.ser}
+    return row | {"ser": _or_null(lesion.ser), "ftv_ml": _or_null(lesion.ftv_ml)}
+
+
+def _or_null(value: float) -> float | None:
+    return None if np.isnan(value) else value

@@ -21,8 +21,12 @@ FILES = {
     "tumor.nii.gz",
     "tumor_probability.nii.gz",
     "kinetics/pe.nii.gz",
+    "kinetics/pe_late.nii.gz",
     "kinetics/ser.nii.gz",
     "kinetics/curve_type.nii.gz",
+    "kinetics/time_to_peak.nii.gz",
+    "kinetics/washout_slope.nii.gz",
+    "kinetics/ftv.nii.gz",
     "heterogeneity.nii.gz",
     "curves.csv",
     "lesions.csv",
@@ -81,6 +85,10 @@ def test_the_manifest_says_how_the_result_came_about(done):
     assert all(re.fullmatch("[0-9a-f]{64}", model["sha256"]) for model in manifest["models"])
     assert manifest["phases"][0]["time_s"] == 0
     assert {phase["source"] for phase in manifest["phases"]} == {"MAMA-MIA json"}
+    kinetics = manifest["kinetics"]
+    assert kinetics["early"]["wanted_s"] == 150 and kinetics["late"]["wanted_s"] == 450
+    assert kinetics["early"]["used_s"] < kinetics["late"]["used_s"] <= manifest["phases"][-1]["time_s"]
+    assert set(kinetics["ftv_ml"]) <= {"right", "left"} and all(ml >= 0 for ml in kinetics["ftv_ml"].values())
     assert set(manifest["timings"]) == {"breast", "tumor", "kinetics", "clusters", "lesions"}
     assert len(manifest["lesions"]) == len((done[0] / "lesions.csv").read_text().splitlines()) - 1
 

@@ -70,8 +70,23 @@ def red(source: str) -> np.ndarray:
 
 def test_lesion_table_has_the_values(tmp_path):
     rows = page(simulated_result(), tmp_path).rows
-    assert rows[1] == ["1", "right", "7.24", "24.6", "> 20 to ≤ 50 mm", "218", "1.26", "washout", "", "0.91"]
-    assert rows[2] == ["2", "left", "3.62", "12.3", "≤ 20 mm", "218", "1.26", "washout", "", "0.91"]
+    assert rows[1] == ["1", "right", "7.24", "24.6", "> 20 to ≤ 50 mm", "218", "1.26", "washout", "6.13", "0.91"]
+    assert rows[2] == ["2", "left", "3.62", "12.3", "≤ 20 mm", "218", "1.26", "washout", "3.06", "0.91"]
+
+
+def test_kinetics_are_told_with_their_seconds(tmp_path):
+    report = page(simulated_result(phases=5), tmp_path)
+    assert ["Early enhancement read", "150 s after injection, between the phases at 120 s and 241 s"] in report.rows
+    assert ["Late enhancement read", "450 s after injection, between the phases at 362 s and 482 s"] in report.rows
+    assert ["FTV of the right breast", "8.1 ml"] in report.rows and ["FTV of the left breast", "2.3 ml"] in report.rows
+    bars = [value for name, value in report.attributes if name == "aria-label"]
+    assert bars[0] == "not enhancing 5 %, persistent 15 %, plateau 20 %, washout 60 %"
+    assert bars[2] == "cluster 1 100 %, cluster 2 0 %"  # lesion 1 has nothing but cluster 1
+
+
+def test_an_exam_that_ends_early_says_so(tmp_path):
+    rows = page(simulated_result(phases=4), tmp_path).rows
+    assert ["Late enhancement read", "362 s after injection, instead of 450 s, as this exam's phases come"] in rows
 
 
 def test_phase_table_and_provenance(tmp_path):
@@ -143,10 +158,16 @@ def test_assumed_times_and_notice_are_told(tmp_path):
 
 def test_one_post_contrast_phase_has_no_curve_type(tmp_path):
     result = simulated_result(phases=2)
-    lesions = tuple(replace(lesion, ser=float("nan")) for lesion in result.lesions)
-    report = page(replace(result, lesions=lesions), tmp_path)
+    nan = float("nan")
+    lesions = tuple(replace(lesion, ser=nan, ftv_ml=nan) for lesion in result.lesions)
+    report = page(replace(result, lesions=lesions, ftv_ml={"right": nan, "left": nan}), tmp_path)
     assert report.rows[1][6:9] == ["–", "–", "–"] and "nan" not in report.text
-    assert "Curve types and SER need at least two post-contrast phases" in report.text
+    assert [
+        "Early enhancement read",
+        "120 s after injection, instead of 150 s, as this exam's phases come",
+    ] in report.rows
+    assert not any(row[0].startswith(("Late", "FTV")) for row in report.rows)
+    assert "Curve types, SER and FTV need at least two post-contrast phases" in report.text
 
 
 def test_no_lesion_no_cluster_no_breast(tmp_path):
@@ -172,7 +193,8 @@ def test_tiny_arrays(shape, tmp_path):
     full, flat = np.ones(shape, np.uint8), np.zeros(shape, np.float32)
     clusters = Clusters(full, np.zeros((1, 2)), np.zeros((1, 2)), np.array([full.size]))
     exam = Exam(PhaseTable(phases), np.zeros((2, *shape), np.float32))
-    result = ExamResult(exam, full, full, flat, flat, flat, full, clusters, source.lesions)
+    maps = replace(source.maps, pe=flat, pe_late=flat, ser=flat, curve_type=full, time_to_peak=flat, washout_slope=flat)
+    result = ExamResult(exam, full, full, flat, maps, full, {"right": 0.0}, clusters, source.lesions)
     assert len(page(result, tmp_path).images) > 6
 
 
