@@ -25,6 +25,7 @@ MAPS = {
     "Percent enhancement": "kinetics/pe",
     "Signal enhancement ratio": "kinetics/ser",
     "Curve type": "kinetics/curve_type",
+    "Time to peak": "kinetics/time_to_peak",
     "Clusters": "heterogeneity",
 }
 """Maps that can be laid over the exam, and their files."""
@@ -149,6 +150,7 @@ def look(title: str) -> tuple[tuple[float, float], str, bool, float | None]:
         PROBABILITY: ((0.0, 1.0), 0.5),
         "Percent enhancement": ((0.0, 200.0), ENHANCING_PE),
         "Signal enhancement ratio": ((0.0, 2.0), 0.01),
+        "Time to peak": ((0.0, 600.0), 0.01),  # seconds after injection
     }[title]
     return window, "vtkMRMLColorTableNodeIron", True, shown_from
 

@@ -18,6 +18,8 @@ from BreastTumorSegLib.core.events import Events
 from BreastTumorSegLib.core.exam import Exam
 from BreastTumorSegLib.core.result import ExamResult, Lesion
 from BreastTumorSegLib.kinetics import KineticOptions, cluster_curves, kinetic_maps
+from BreastTumorSegLib.kinetics.clusters import DEFAULT_K, DEFAULT_METHOD
+from BreastTumorSegLib.kinetics.codebooks import codebooks_sha256
 from BreastTumorSegLib.kinetics.ftv import breast_volumes
 from BreastTumorSegLib.kinetics.maps import told
 from BreastTumorSegLib.networks.bundle import Bundle, default_model, load_bundle
@@ -138,6 +140,7 @@ def _manifest(
             }
             for b in bundles
         ],
+        "clusters": {"method": DEFAULT_METHOD, "k": DEFAULT_K, "codebooks_sha256": codebooks_sha256()},
         "geometry": vars(exam.geometry),
         "phases": [{"name": p.name, "time_s": p.time, "source": p.source.value} for p in exam.table.phases],
         "kinetics": told(result.maps, exam.times, options)
