@@ -1,8 +1,8 @@
 """Functional tumour volume: what enhances as tumours do, in millilitres.
 
-Definition: N. M. Hylton et al., Radiology 263:663, 2012 (ACRIN 6657 / I-SPY 1), with the thresholds of D. C. Newitt
-et al., Transl. Oncol. 7:94, 2014, and W. Li et al., Tomography 2:378, 2016; percentile, number of neighbours and the
-order of the steps as the group's own module for 3D Slicer documents its defaults. Written from the definition.
+Definition: N. M. Hylton et al., Radiology 263:663, 2012 (ACRIN 6657 / I-SPY 1); its algorithm and thresholds as the
+same group has them since (PMC3998689, PMC5214452). Percentile, number of neighbours and the order of the steps are
+the defaults of that group's own module for 3D Slicer. Written from the definition.
 """
 
 from __future__ import annotations

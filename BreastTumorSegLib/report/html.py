@@ -7,7 +7,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from BreastTumorSegLib.core import colors
@@ -112,7 +111,6 @@ def _facts(result: ExamResult) -> dict[str, Any]:
             if reading is not None
         ],
         "ftv_ml": {side: ml for side, ml in result.ftv_ml.items() if math.isfinite(ml)},
-        "cluster_shares": {lesion.label: _cluster_shares(result, lesion.label) for lesion in result.lesions},
         "legend": [
             (colors.cluster_color(label), label, count / voxels.sum(), count * exam.geometry.voxel_ml)
             for label, count in enumerate(voxels.tolist(), 1)
@@ -135,13 +133,6 @@ def read_at(reading: Reading) -> str:
     if abs(reading.used_s - reading.wanted_s) < 0.5:
         return f"{seconds[0]} after injection"
     return f"{seconds[0]} after injection, instead of {reading.wanted_s:.0f} s, as this exam's phases come"
-
-
-def _cluster_shares(result: ExamResult, label: int) -> list[float]:
-    """Share of each cluster among a lesion's clustered voxels; empty where it has none."""
-    count = len(result.clusters.voxels)
-    voxels = np.bincount(result.clusters.labels[result.tumor == label], minlength=count + 1)[1:]
-    return (voxels / voxels.sum()).tolist() if voxels.any() else []
 
 
 def _number(value: float, digits: int = 0) -> str:
