@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 import time
 from pathlib import Path
@@ -19,7 +18,7 @@ from slicer.ScriptedLoadableModule import (
 )
 from slicer.util import VTKObservationMixin
 
-from BreastTumorSegGui.library import library_parent, make_importable
+from BreastTumorSegGui.library import library_parent, make_importable, python
 
 make_importable()
 
@@ -240,11 +239,6 @@ class BreastTumorSegTest(ScriptedLoadableModuleTest):
             self.assertLess(time.monotonic(), end, "It takes too long.")
             slicer.app.processEvents()
             time.sleep(0.01)
-
-
-def python() -> str:
-    """Slicer's Python for processes of their own; it is on the path of a running Slicer."""
-    return shutil.which("PythonSlicer") or "PythonSlicer"
 
 
 def register_sample_data() -> None:

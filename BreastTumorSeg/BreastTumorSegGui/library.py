@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -18,6 +19,11 @@ def library_parent() -> Path:
         if (parent / "BreastTumorSegLib" / "__init__.py").is_file():
             return parent
     raise FileNotFoundError(f"BreastTumorSegLib is not beside {MODULE_FOLDER}. Install the extension again.")
+
+
+def python() -> str:
+    """Slicer's Python for processes of their own; it is on the path of a running Slicer."""
+    return shutil.which("PythonSlicer") or "PythonSlicer"
 
 
 def make_importable() -> None:
