@@ -13,7 +13,7 @@ import slicer
 
 from BreastTumorSegGui import results, scene, scratch
 from BreastTumorSegGui.exam_table import Row
-from BreastTumorSegGui.segmentation import new_place, write_exam
+from BreastTumorSegGui.segmentation import new_place, remove_unfinished, write_exam
 from BreastTumorSegGui.tasks import Work, follow, stage
 from BreastTumorSegGui.worker import Launcher
 from BreastTumorSegLib.core.colors import cluster_color, rgb
@@ -84,6 +84,7 @@ class Heterogeneity:
             return (yield from _load(out, order.segmentation))
         finally:
             scratch.discard(given)
+            remove_unfinished(out)
 
 
 def voxel_curve(rows: Sequence[Row], position_ras: Sequence[float]) -> list[float] | None:
@@ -115,7 +116,7 @@ def _mask(order: Order) -> Work:
         scene.draw_segment(labels, value, order.segmentation, segment, order.rows[0].geometry)
         yield None
     if not chosen:
-        raise InputError("The result has no lesions.", "Choose the breasts as region, or draw a lesion.")
+        raise InputError(f"The result has no {order.region}.", "Choose another region, or draw a segment.")
     return labels
 
 

@@ -66,7 +66,7 @@ class Segmentation:
             return (yield from results.load(out, order.rows[0].node))
         finally:
             scratch.discard(given)
-            _remove_unfinished(out)
+            remove_unfinished(out)
 
 
 def new_place(folder: Path) -> Path:
@@ -104,7 +104,7 @@ def write_exam(rows: Sequence[Row], notes: Sequence[str], folder: Path) -> Work:
     write_phases_json(folder, entries, problems)
 
 
-def _remove_unfinished(out: Path) -> None:
+def remove_unfinished(out: Path) -> None:
     """What a worker that was ended left: it writes beside the place and renames last, see `io.results`."""
     for partial in unfinished_folders(out):
         scratch.discard(partial)

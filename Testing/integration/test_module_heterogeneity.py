@@ -123,6 +123,16 @@ def test_a_corrected_mask_counts(segmented, desktop):
     assert not inside[~kept].any()
 
 
+def test_cancel_leaves_no_half_written_result(segmented, desktop):
+    module, _truth = segmented
+    panel = module.heterogeneity_panel
+    folder = module.logic.settings.results_folder
+    desktop.click(panel.ui.runButton)
+    desktop.wait_until(lambda: any(folder.glob(".*.partial-*")), 60)
+    desktop.click(panel.ui.cancelButton)
+    assert [path.name for path in folder.iterdir() if path.suffix != ".log"] == []
+
+
 def test_no_lesion_is_told(segmented, desktop):
     module, _truth = segmented
     module.logic.exam.parameters.result.GetSegmentation().RemoveSegment("Lesion1")
