@@ -232,7 +232,7 @@ def _heterogeneity(
         events.progress("clusters", 0, 1)
         found = map_heterogeneity(exam, labels, grid, rim, method, k)
         events.progress("write", 0, 1)
-        write_heterogeneity(found, exam, folder, method=method, k=k, rim_mm=rim, mask=mask.name)
+        write_heterogeneity(found, exam, folder, method=method, k=k, rim_mm=rim)
 
 
 def _clusters(
