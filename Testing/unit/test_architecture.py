@@ -14,7 +14,7 @@ LIBRARY = Path(BreastTumorSegLib.__file__).parent
 ORDER = [
     ("core",),
     ("io", "kinetics", "metrics"),
-    ("phantom",),
+    ("phantom", "review"),
     ("networks",),
     ("segmentation", "training"),
     ("report",),
@@ -53,7 +53,7 @@ def test_the_library_knows_nothing_of_slicer():
         assert not heads & {"slicer", "qt", "ctk", "vtk"}, path
 
 
-@pytest.mark.parametrize("package", ["core", "io", "kinetics", "metrics"])
+@pytest.mark.parametrize("package", ["core", "io", "kinetics", "metrics", "review"])
 def test_what_slicer_imports_needs_no_torch(package):
     """Imports every module of the package in a process in which what Slicer's Python lacks can't be imported."""
     modules = [
