@@ -53,29 +53,16 @@ class BreastTumorSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._parameters = None
         self._gui_tags = []
         self._has_news = False
-        self.panels = ()
+        self.panels = None
 
     def setup(self) -> None:
         """Build the panels."""
-        from BreastTumorSegGui.panel_exam import ExamPanel
-        from BreastTumorSegGui.panel_heterogeneity import HeterogeneityPanel
-        from BreastTumorSegGui.panel_result import ResultPanel
-        from BreastTumorSegGui.panel_segment import SegmentPanel
-        from BreastTumorSegGui.panel_setup import SetupPanel
+        from BreastTumorSegGui.panels import Panels
 
         ScriptedLoadableModuleWidget.setup(self)
         self.logic = logic = BreastTumorSegLogic()
-        self.exam_panel = ExamPanel(self._load("ExamPanel"), logic.exam, logic.sources)
-        self.result_panel = ResultPanel(self._load("ResultPanel"), logic.exam, logic.settings)
-        self.segment_panel = SegmentPanel(
-            self._load("SegmentPanel"), logic.exam, logic.segmentation, logic.settings, self._on_finished
-        )
-        self.heterogeneity_panel = HeterogeneityPanel(
-            self._load("HeterogeneityPanel"), logic.exam, logic.heterogeneity, logic.settings, self.result_panel.overlay
-        )
-        self.setup_panel = SetupPanel(self._load("SetupPanel"), logic.setup, logic.settings, self.segment_panel.offer)
-        self.panels = (self.exam_panel, self.segment_panel, self.result_panel, self.heterogeneity_panel)
-        for panel in (*self.panels, self.setup_panel):
+        self.panels = Panels(logic, self._load, self._on_finished)
+        for panel in self.panels.all:
             self.layout.addWidget(panel.widget)
         self.layout.addStretch(1)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self._on_scene_start_close)
@@ -83,13 +70,13 @@ class BreastTumorSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartImportEvent, self._on_scene_start_import)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndImportEvent, self._on_scene_changed)
         self._use_parameters(logic.getParameterNode())
-        self.setup_panel.examine()
+        self.panels.setup.examine()
 
     def cleanup(self) -> None:
         """The module is reloaded or Slicer quits: nothing is left running."""
         if self.panels:  # not after a failed setup
-            self._abandon_exam()
-            self.setup_panel.abandon()
+            self._has_news = False
+            self.panels.tear_down()
             self._use_parameters(None)
         self.removeObservers()
 
@@ -97,11 +84,13 @@ class BreastTumorSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         """The user opened the module."""
         if self.panels:
             self._use_parameters(self.logic.getParameterNode())
+            self.panels.enter()
             self._show_news()
 
     def exit(self) -> None:
         """The user opened another module. A run goes on, and shows its result when the user is back."""
-        self.heterogeneity_panel.stop_probing()
+        if self.panels:
+            self.panels.exit()
         self._stop_observing()
 
     def onReload(self) -> None:
@@ -124,10 +113,11 @@ class BreastTumorSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def _show_news(self) -> None:
         if self._has_news:
             self._has_news = False
-            self.result_panel.show_newest()
+            self.panels.result.show_newest()
 
     def _on_scene_start_close(self, _caller, _event) -> None:
-        self._abandon_exam()
+        self._has_news = False
+        self.panels.abandon()
         self._use_parameters(None)
 
     def _on_scene_start_import(self, _caller, _event) -> None:
@@ -137,20 +127,13 @@ class BreastTumorSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if self.parent.isEntered:
             self._use_parameters(self.logic.getParameterNode())
 
-    def _abandon_exam(self) -> None:
-        """End what works on the scene's exam."""
-        self._has_news = False
-        self.exam_panel.abandon()
-        self.segment_panel.abandon()
-        self.heterogeneity_panel.abandon()
-
     def _use_parameters(self, parameters) -> None:
         """Show and observe a parameter node; None to let go of it."""
         self._stop_observing()
         self.logic.exam.parameters = parameters
         if parameters is not None:
             self._parameters = parameters
-            self._gui_tags = [parameters.connectGui(panel.ui) for panel in self.panels]
+            self._gui_tags = [parameters.connectGui(panel.ui) for panel in self.panels.of_the_exam]
             self.addObserver(parameters, vtk.vtkCommand.ModifiedEvent, self._on_parameters)
         self._on_parameters()
 
@@ -162,8 +145,7 @@ class BreastTumorSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self._parameters = None
 
     def _on_parameters(self, _caller=None, _event=None) -> None:
-        for panel in self.panels:
-            panel.refresh()
+        self.panels.refresh()
 
 
 class BreastTumorSegLogic(ScriptedLoadableModuleLogic):
@@ -174,6 +156,7 @@ class BreastTumorSegLogic(ScriptedLoadableModuleLogic):
         from BreastTumorSegGui.exam import Exam
         from BreastTumorSegGui.exam_sources import ExamSources
         from BreastTumorSegGui.heterogeneity import Heterogeneity
+        from BreastTumorSegGui.reading import Reading
         from BreastTumorSegGui.samples import Simulation
         from BreastTumorSegGui.segmentation import Segmentation
         from BreastTumorSegGui.settings import Settings
@@ -192,6 +175,7 @@ class BreastTumorSegLogic(ScriptedLoadableModuleLogic):
         self.heterogeneity = Heterogeneity(launcher)
         self.simulation = Simulation(launcher, self.sources)
         self.setup = Setup(launcher, requirements)
+        self.reading = Reading()
 
     def getParameterNode(self):
         """The module's parameters in the scene."""
@@ -219,16 +203,16 @@ class BreastTumorSegTest(ScriptedLoadableModuleTest):
         slicer.util.selectModule("BreastTumorSeg")
         widget = slicer.modules.BreastTumorSegWidget
         self.delayDisplay("Simulating an exam", msec)
-        widget.exam_panel.load(widget.logic.simulation.work())
-        self._wait_while(lambda: widget.exam_panel.busy)
+        widget.panels.exam.load(widget.logic.simulation.work())
+        self._wait_while(lambda: widget.panels.exam.busy)
         self.assertGreaterEqual(len(widget.logic.exam.rows), 2)
-        self.assertFalse(widget.segment_panel.ui.runButton.enabled)
-        widget.exam_panel.ui.confirmButton.click()
+        self.assertFalse(widget.panels.segment.ui.runButton.enabled)
+        widget.panels.exam.ui.confirmButton.click()
         self.delayDisplay("Segmenting", msec)
-        widget.segment_panel.ui.runButton.click()
-        self._wait_while(lambda: widget.segment_panel.running)
+        widget.panels.segment.ui.runButton.click()
+        self._wait_while(lambda: widget.panels.segment.running)
         result = widget.logic.exam.parameters.result
-        self.assertIsNotNone(result, widget.segment_panel.ui.messageLabel.text)
+        self.assertIsNotNone(result, widget.panels.segment.ui.messageLabel.text)
         names = [result.GetSegmentation().GetNthSegment(i).GetName() for i in range(2)]
         self.assertEqual(names, ["Right breast", "Left breast"])
         self.delayDisplay("Test passed", msec)

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from BreastTumorSegLib.cli_review import review_app
 from BreastTumorSegLib.core.cancel import cancellable
 from BreastTumorSegLib.core.errors import InputError, OutputError, require_packages
 from BreastTumorSegLib.core.events import SEGMENT_STAGES, Events, JsonEvents
@@ -23,6 +24,7 @@ app = typer.Typer(
 )
 models_app = typer.Typer(no_args_is_help=True, help="The model bundles.")
 app.add_typer(models_app, name="models")
+app.add_typer(review_app, name="review")
 
 
 class ProgressForm(str, Enum):

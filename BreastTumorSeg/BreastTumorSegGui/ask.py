@@ -22,6 +22,12 @@ def for_volume_files(title: str) -> list[Path]:
     return [Path(file) for file in chosen]
 
 
+def for_file(title: str, kind: str, pattern: str) -> Path | None:
+    """A file that the user chose; None where there is none."""
+    chosen = qt.QFileDialog.getOpenFileName(slicer.util.mainWindow(), title, "", f"{kind} ({pattern})")
+    return Path(chosen) if chosen else None
+
+
 def whether(question: str, title: str) -> bool:
     """True where the user agreed."""
     return slicer.util.confirmOkCancelDisplay(question, title)

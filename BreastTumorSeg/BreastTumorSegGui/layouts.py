@@ -8,6 +8,7 @@ import slicer
 
 BREAST_ID = 21040
 CURVES_ID = 21041
+READING_ID = 21042
 COMPARE_ID = 21050
 """Slicer's own layouts have ids below 100; each number of phases has an id of its own from here."""
 COLUMNS = 3
@@ -20,6 +21,16 @@ def show_breast() -> None:
     side = "".join(f"<item>{view}</item>" for view in (_plane("Yellow"), _plane("Green"), _three_d()))
     _show(
         BREAST_ID,
+        f'<layout type="horizontal" split="true"><item splitSize="600">{_plane("Red")}</item>'
+        f'<item splitSize="400"><layout type="vertical" split="true">{side}</layout></item></layout>',
+    )
+
+
+def show_reading() -> None:
+    """A large axial view; sagittal and coronal beside it."""
+    side = "".join(f"<item>{_plane(name)}</item>" for name in ("Yellow", "Green"))
+    _show(
+        READING_ID,
         f'<layout type="horizontal" split="true"><item splitSize="600">{_plane("Red")}</item>'
         f'<item splitSize="400"><layout type="vertical" split="true">{side}</layout></item></layout>',
     )

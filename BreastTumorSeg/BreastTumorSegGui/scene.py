@@ -246,6 +246,23 @@ def set_overlay(volume: slicer.vtkMRMLVolumeNode | None, opacity: float) -> None
         composite.SetForegroundOpacity(opacity)
 
 
+def set_background(volume: slicer.vtkMRMLVolumeNode) -> None:
+    """Show a volume alone in all slice views, which stay where they are."""
+    for composite in slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode"):
+        composite.SetBackgroundVolumeID(volume.GetID())
+        composite.SetForegroundVolumeID(None)
+        composite.SetLabelVolumeID(None)
+
+
+def slice_through(position_ras: Sequence[float]) -> None:
+    """Move all slice views to a position, each with its volume in full field of view."""
+    manager = slicer.app.layoutManager()
+    for name in manager.sliceViewNames():
+        logic = manager.sliceWidget(name).sliceLogic()
+        logic.FitSliceToAll()
+        logic.GetSliceNode().JumpSliceByOffsetting(*position_ras)
+
+
 def jump_to(position_ras: Sequence[float]) -> None:
     """Centre all slice views on a position and point the 3D views' cameras at it."""
     for slice_node in slicer.util.getNodesByClass("vtkMRMLSliceNode"):

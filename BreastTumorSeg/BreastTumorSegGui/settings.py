@@ -28,6 +28,24 @@ class Settings:
         self._set("ResultsFolder", str(folder))
 
     @property
+    def reader(self) -> str:
+        """Who reviews; "" until said."""
+        return self._get("Reader", "")
+
+    @reader.setter
+    def reader(self, name: str) -> None:
+        self._set("Reader", name)
+
+    @property
+    def reviews_folder(self) -> Path:
+        """Where readers' stores are; a folder beside the results unless chosen."""
+        return Path(self._get("ReviewsFolder", "") or self.results_folder / "reviews")
+
+    @reviews_folder.setter
+    def reviews_folder(self, folder: Path) -> None:
+        self._set("ReviewsFolder", str(folder))
+
+    @property
     def device(self) -> str:
         """Chosen device: "auto", "cpu" or "cuda"."""
         return self._get("Device", "auto")

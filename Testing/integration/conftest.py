@@ -49,9 +49,9 @@ def doctor(desktop, monkeypatch):
 def module(desktop, doctor, tmp_path):
     """The open module, with a results folder of its own."""
     widget = desktop.open_module(MODULE)
-    widget.segment_panel.ui.resultsFolderEdit.setCurrentPath(str(tmp_path / "results"))
+    widget.panels.segment.ui.resultsFolderEdit.setCurrentPath(str(tmp_path / "results"))
     widget.logic.settings.results_folder = tmp_path / "results"
-    desktop.wait_until(lambda: widget.setup_panel.idle)
+    desktop.wait_until(lambda: widget.panels.setup.idle)
     return widget
 
 

@@ -24,7 +24,7 @@ def volume(value, name, geometry=GRID, number_type=np.int16):
 
 def use(module, desktop, *volumes):
     """Check volumes and press Use."""
-    ui = module.exam_panel.ui
+    ui = module.panels.exam.ui
     ui.sceneSection.collapsed = False
     for node in volumes:
         ui.volumesSelector.check(node)
@@ -33,7 +33,7 @@ def use(module, desktop, *volumes):
 
 
 def done(module, desktop):
-    desktop.wait_until(lambda: not module.exam_panel.busy, 60)
+    desktop.wait_until(lambda: not module.panels.exam.busy, 60)
 
 
 def table(module):
@@ -42,12 +42,12 @@ def table(module):
 
 def cells(module, column):
     """Texts of a column, one a phase or problem."""
-    widget = module.exam_panel.ui.phasesTable
+    widget = module.panels.exam.ui.phasesTable
     return [widget.item(row, column).text() if widget.item(row, column) else "" for row in range(widget.rowCount)]
 
 
 def said(module):
-    return module.exam_panel.ui.messageLabel.text
+    return module.panels.exam.ui.messageLabel.text
 
 
 def names():
@@ -61,7 +61,7 @@ def test_a_dicom_folder(module, desktop, tmp_path):
         voxels = np.full((3, 4, 5), 100 * number, np.int16) + np.arange(5, dtype=np.int16)
         write_series(tmp_path / "dicom", number, voxels, AcquisitionTime=time)
     dialogs.answers.append(tmp_path / "dicom")
-    desktop.click(module.exam_panel.ui.loadFolderButton)
+    desktop.click(module.panels.exam.ui.loadFolderButton)
     done(module, desktop)
     assert [(time, source) for _name, time, source in table(module)] == [
         (0.0, TimeSource.ACQUISITION_TIME),
@@ -80,39 +80,39 @@ def test_files(module, desktop, tmp_path):
         image = GRID.image(np.full(GRID.shape, index + 1, np.float32) + np.indices(GRID.shape)[2].astype(np.float32))
         sitk.WriteImage(image, str(tmp_path / f"phase_{index}.nii.gz"))
     dialogs.answers.append(sorted(tmp_path.glob("*.nii.gz")))
-    desktop.click(module.exam_panel.ui.loadFilesButton)
+    desktop.click(module.panels.exam.ui.loadFilesButton)
     done(module, desktop)
     assert [time for _name, time, _source in table(module)] == [0.0, 120.0, 240.0]
     assert {row.geometry.size for row in module.logic.exam.rows} == {GRID.size}
     assert any("The time is assumed" in text for text in cells(module, 0))
-    assert "assumed" in module.exam_panel.ui.notesLabel.text
+    assert "assumed" in module.panels.exam.ui.notesLabel.text
 
 
 def test_nothing_is_loaded_where_the_dialog_is_cancelled(module, desktop):
     from desktop import dialogs
 
     dialogs.answers += [None, None]
-    desktop.click(module.exam_panel.ui.loadFolderButton)
-    desktop.click(module.exam_panel.ui.loadFilesButton)
-    assert not module.exam_panel.busy
+    desktop.click(module.panels.exam.ui.loadFolderButton)
+    desktop.click(module.panels.exam.ui.loadFilesButton)
+    assert not module.panels.exam.busy
 
 
 def test_what_can_not_be_loaded_is_told_and_leaves_the_exam_in_the_table(module, desktop, tmp_path):
     use(module, desktop, volume(0, "a"), volume(100, "b"))
     before, nodes = table(module), names()
     (tmp_path / "text.txt").write_text("no exam")
-    module.exam_panel.load(module.logic.sources.from_files([tmp_path]))
+    module.panels.exam.load(module.logic.sources.from_files([tmp_path]))
     done(module, desktop)
     assert "holds no DICOM files" in said(module)
     assert (table(module), names()) == (before, nodes)
 
 
 def test_loading_can_be_cancelled(module, desktop, case):
-    module.exam_panel.load(module.logic.sources.from_files([case]))
-    desktop.wait_until(lambda: module.exam_panel.ui.cancelLoadingButton.visible)
-    desktop.click(module.exam_panel.ui.cancelLoadingButton)
+    module.panels.exam.load(module.logic.sources.from_files([case]))
+    desktop.wait_until(lambda: module.panels.exam.ui.cancelLoadingButton.visible)
+    desktop.click(module.panels.exam.ui.cancelLoadingButton)
     assert "Cancelled" in said(module)
-    assert not module.exam_panel.ui.loadingArea.visible
+    assert not module.panels.exam.ui.loadingArea.visible
 
 
 def test_half_an_exam_is_taken_back(module, case):
@@ -125,7 +125,7 @@ def test_half_an_exam_is_taken_back(module, case):
 
 
 def test_volumes_of_the_scene_bring_the_times_that_they_were_loaded_with(module, desktop, case):
-    module.exam_panel.load(module.logic.sources.from_files([case]))
+    module.panels.exam.load(module.logic.sources.from_files([case]))
     done(module, desktop)
     before = table(module)
     volumes = [row.node for row in module.logic.exam.rows]
@@ -175,7 +175,7 @@ def test_a_sequence_browser(module, desktop, index, unit, values, times, source)
         slicer.mrmlScene.RemoveNode(node)
     browser = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceBrowserNode")
     browser.SetAndObserveMasterSequenceNodeID(sequence.GetID())
-    ui = module.exam_panel.ui
+    ui = module.panels.exam.ui
     ui.sceneSection.collapsed = False
     ui.sequenceSelector.setCurrentNode(browser)
     desktop.click(ui.useSequenceButton)
@@ -203,7 +203,7 @@ def test_a_multivolume(module, desktop, tag, unit, labels, times):
         ("FrameIdentifyingDICOMTagUnits", unit),
     ):
         node.SetAttribute(f"MultiVolume.{name}", value)
-    module.exam_panel.load(module.logic.sources.from_multivolume(node))
+    module.panels.exam.load(module.logic.sources.from_multivolume(node))
     done(module, desktop)
     rows = module.logic.exam.rows
     assert [row.time for row in rows] == (times or [0.0, 120.0, 240.0])
@@ -215,7 +215,7 @@ def test_a_multivolume(module, desktop, tag, unit, labels, times):
 
 def test_times_and_names_are_edited_in_the_table(module, desktop):
     use(module, desktop, volume(0, "pre"), volume(100, "post"))
-    widget = module.exam_panel.ui.phasesTable
+    widget = module.panels.exam.ui.phasesTable
     widget.item(1, 1).setText("95.5")
     widget.item(1, 0).setText("first pass")
     desktop.check()
@@ -229,7 +229,7 @@ def test_times_and_names_are_edited_in_the_table(module, desktop):
 
 def test_a_cell_that_is_being_edited_survives_what_else_changes(module, desktop):
     use(module, desktop, volume(0, "pre"), volume(100, "post"))
-    widget = module.exam_panel.ui.phasesTable
+    widget = module.panels.exam.ui.phasesTable
     before = widget.item(1, 1)
     module.logic.exam.parameters.opacity = 0.3  # as a slider does, or a run that ends
     assert widget.item(1, 1) == before, "the table was not made anew"
@@ -245,7 +245,7 @@ def test_a_volume_without_voxels_is_told(module, desktop):
 def test_label_maps_are_no_phases(module, desktop):
     slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode", "labels")
     volume(0, "pre")
-    assert module.exam_panel.ui.volumesSelector.nodeCount() == 1
+    assert module.panels.exam.ui.volumesSelector.nodeCount() == 1
 
 
 def test_the_users_own_overlay_stays(module, desktop):
@@ -267,26 +267,26 @@ def test_problems_stand_under_their_row_and_forbid_confirming(module, desktop):
     assert any(
         "Not on the first phase's grid: spacing 1 x 2 x 3 mm against 1 x 2 x 3.5 mm" in t for t in cells(module, 0)
     )
-    button = module.exam_panel.ui.confirmButton
+    button = module.panels.exam.ui.confirmButton
     assert not button.enabled
     assert "late" in button.toolTip
-    assert "late" in module.segment_panel.ui.runButton.toolTip
-    module.exam_panel.ui.phasesTable.selectRow(3)
-    desktop.click(module.exam_panel.ui.removeButton)
+    assert "late" in module.panels.segment.ui.runButton.toolTip
+    module.panels.exam.ui.phasesTable.selectRow(3)
+    desktop.click(module.panels.exam.ui.removeButton)
     assert button.enabled
     transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
     moved = vtk.vtkMatrix4x4()
     moved.SetElement(0, 3, 5.0)
     transform.SetMatrixTransformToParent(moved)
     module.logic.exam.rows[1].node.SetAndObserveTransformNodeID(transform.GetID())
-    module.exam_panel.refresh()
+    module.panels.exam.refresh()
     assert any("A transform moves this volume" in text for text in cells(module, 0))
     assert not button.enabled
 
 
 def test_rows_are_moved_and_removed(module, desktop):
     use(module, desktop, volume(0, "a"), volume(100, "b"), volume(200, "c"))
-    ui = module.exam_panel.ui
+    ui = module.panels.exam.ui
     ui.phasesTable.selectRow(0)
     assert not ui.upButton.enabled
     desktop.click(ui.downButton)
@@ -302,9 +302,9 @@ def test_rows_are_moved_and_removed(module, desktop):
 @pytest.mark.parametrize("change", ["time", "order", "removed", "deleted", "loaded"])
 def test_every_change_asks_to_confirm_again(module, desktop, change):
     use(module, desktop, volume(0, "a"), volume(100, "b"), volume(200, "c"))
-    ui = module.exam_panel.ui
+    ui = module.panels.exam.ui
     desktop.click(ui.confirmButton)
-    run = module.segment_panel.ui.runButton
+    run = module.panels.segment.ui.runButton
     assert run.enabled
     if change == "time":
         ui.phasesTable.item(cells(module, 0).index("c"), 1).setText("330")
@@ -313,8 +313,8 @@ def test_every_change_asks_to_confirm_again(module, desktop, change):
         desktop.click(ui.upButton if change == "order" else ui.removeButton)
     elif change == "deleted":
         slicer.mrmlScene.RemoveNode(slicer.util.getNode("c"))
-        module.exam_panel.refresh()
-        module.segment_panel.refresh()
+        module.panels.exam.refresh()
+        module.panels.segment.refresh()
     else:
         use(module, desktop)
     assert not run.enabled
@@ -329,7 +329,7 @@ def test_subtractions(module, desktop):
         volume(20, "early", number_type=np.uint16),
         volume(60, "late"),
     )
-    desktop.click(module.exam_panel.ui.subtractButton)
+    desktop.click(module.panels.exam.ui.subtractButton)
     done(module, desktop)
     for name, difference in (("early - pre", -30.0), ("late - pre", 10.0)):
         node = slicer.util.getNode(name)
@@ -344,7 +344,7 @@ def test_projections_are_shown_each_in_its_view(module, desktop):
 
     use(module, desktop, volume(0, "pre"), volume(100, "post"))
     slicer.util.arrayFromVolume(slicer.util.getNode("post"))[1, 2, 3] = 900
-    desktop.click(module.exam_panel.ui.projectButton)
+    desktop.click(module.panels.exam.ui.projectButton)
     done(module, desktop)
     axial = slicer.util.getNode("MIP axial")
     assert slicer.util.arrayFromVolume(axial).shape == (1, 5, 6)
@@ -363,13 +363,13 @@ def test_projections_are_shown_each_in_its_view(module, desktop):
 
 def test_phases_are_compared_side_by_side(module, desktop):
     use(module, desktop, volume(0, "a"), volume(100, "b"), volume(200, "c"), volume(300, "d"))
-    desktop.click(module.exam_panel.ui.compareButton)
+    desktop.click(module.panels.exam.ui.compareButton)
     manager = slicer.app.layoutManager()
     shown = [manager.sliceWidget(f"BreastPhase{i}").sliceLogic().GetSliceCompositeNode() for i in range(4)]
     assert [node.GetBackgroundVolumeID() for node in shown] == [row.node.GetID() for row in module.logic.exam.rows]
     assert all(node.GetLinkedControl() for node in shown)
     assert {manager.sliceWidget(f"BreastPhase{i}").mrmlSliceNode().GetOrientation() for i in range(4)} == {"Axial"}
-    desktop.click(module.exam_panel.ui.breastLayoutButton)
+    desktop.click(module.panels.exam.ui.breastLayoutButton)
     assert manager.layout == 21040
     red = manager.sliceWidget("Red").sliceLogic().GetSliceCompositeNode()
     assert red.GetBackgroundVolumeID() == slicer.util.getNode("b").GetID()

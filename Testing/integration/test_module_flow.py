@@ -21,29 +21,29 @@ TIMEOUT_S = 240
 
 def load(module, desktop, *paths):
     """Load as the dialogs would."""
-    module.exam_panel.load(module.logic.sources.from_files(paths))
-    desktop.wait_until(lambda: not module.exam_panel.busy, 60)
+    module.panels.exam.load(module.logic.sources.from_files(paths))
+    desktop.wait_until(lambda: not module.panels.exam.busy, 60)
 
 
 def load_and_confirm(module, desktop, case):
     load(module, desktop, case)
-    desktop.click(module.exam_panel.ui.confirmButton)
+    desktop.click(module.panels.exam.ui.confirmButton)
 
 
 def start(module, desktop, until=""):
     """Press Run, and wait until a stage is told."""
-    desktop.click(module.segment_panel.ui.runButton)
+    desktop.click(module.panels.segment.ui.runButton)
     if until:
-        desktop.wait_until(lambda: until in module.segment_panel.ui.logText.plainText, TIMEOUT_S)
+        desktop.wait_until(lambda: until in module.panels.segment.ui.logText.plainText, TIMEOUT_S)
 
 
 def finish(module, desktop):
-    desktop.wait_until(lambda: not module.segment_panel.running, TIMEOUT_S)
+    desktop.wait_until(lambda: not module.panels.segment.running, TIMEOUT_S)
     return module.logic.exam.parameters.result
 
 
 def said(module):
-    return module.segment_panel.ui.messageLabel.text
+    return module.panels.segment.ui.messageLabel.text
 
 
 def workers():
@@ -87,13 +87,13 @@ def ras_of(volume, index):
 
 
 def test_the_whole_flow(module, desktop, case):
-    ui = module.segment_panel.ui
+    ui = module.panels.segment.ui
     assert not ui.runButton.enabled
     assert "Load the phases" in ui.runButton.toolTip
     load(module, desktop, case)
     assert not ui.runButton.enabled
     assert "Confirm" in ui.runButton.toolTip
-    desktop.click(module.exam_panel.ui.confirmButton)
+    desktop.click(module.panels.exam.ui.confirmButton)
 
     from desktop import Heartbeat
 
@@ -148,10 +148,10 @@ def check_maps(result, case, module):
     for title, file in results.MAPS.items():
         written = sitk.GetArrayFromImage(sitk.ReadImage(str(folder / f"{file}.nii.gz")))
         assert np.array_equal(slicer.util.arrayFromVolume(results.map_of(result, title)), written), title
-    ui = module.result_panel.ui
+    ui = module.panels.result.ui
     lesions = results.lesions_of(result)
     assert ui.lesionTable.rowCount == len(lesions) >= 1
-    module.result_panel._jump(0)
+    module.panels.result._jump(0)
     red = slicer.app.layoutManager().sliceWidget("Red").mrmlSliceNode()
     assert red.GetSliceToRAS().GetElement(2, 3) == pytest.approx(float(lesions[0]["S_mm"]), abs=1.5)
     for title, lowest in (("Percent enhancement", 50.0), ("Signal enhancement ratio", 0.01)):
@@ -190,14 +190,14 @@ def test_cancel_leaves_no_process_and_the_scene_as_it_was(module, desktop, case)
     start(module, desktop, until="Finding the breasts")
     assert workers()
     pressed = time.monotonic()
-    desktop.click(module.segment_panel.ui.cancelButton)
+    desktop.click(module.panels.segment.ui.cancelButton)
     wait_for_no_worker(2)
     assert time.monotonic() - pressed < 2
     assert said(module) == "Cancelled."
     assert node_names() == before
     assert results_of(module) == []
     assert scratch_folders() == []
-    assert module.segment_panel.ui.runButton.enabled
+    assert module.panels.segment.ui.runButton.enabled
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals")
@@ -238,7 +238,7 @@ def test_a_missing_model_is_told(module, desktop, case, tmp_path, monkeypatch):
 def test_a_results_folder_that_can_not_be_made_is_told(module, desktop, case, tmp_path):
     load_and_confirm(module, desktop, case)
     (tmp_path / "file").write_text("in the way")
-    module.segment_panel.ui.resultsFolderEdit.setCurrentPath(str(tmp_path / "file"))
+    module.panels.segment.ui.resultsFolderEdit.setCurrentPath(str(tmp_path / "file"))
     start(module, desktop)
     assert finish(module, desktop) is None
     assert "can't be made" in said(module)
@@ -276,8 +276,8 @@ def test_nothing_outlives_its_scene_or_module(module, desktop, case, how):
     assert scratch_folders() == []
     if how == "scene closed":
         assert module.logic.exam.rows == []
-        assert module.exam_panel.ui.phasesTable.rowCount == 0
-        assert "Load the phases" in module.segment_panel.ui.runButton.toolTip
+        assert module.panels.exam.ui.phasesTable.rowCount == 0
+        assert "Load the phases" in module.panels.segment.ui.runButton.toolTip
 
 
 def test_a_reloaded_module_works(module, desktop, case):
@@ -285,9 +285,9 @@ def test_a_reloaded_module_works(module, desktop, case):
     desktop.reload()
     again = desktop.module
     assert again is not module
-    desktop.wait_until(lambda: again.setup_panel.idle)
+    desktop.wait_until(lambda: again.panels.setup.idle)
     assert len(again.logic.exam.rows) == 4
-    assert again.segment_panel.ui.runButton.enabled
+    assert again.panels.segment.ui.runButton.enabled
 
 
 def test_a_scene_saved_closed_and_opened_has_table_and_result(module, desktop, case, tmp_path):
@@ -296,7 +296,7 @@ def test_a_scene_saved_closed_and_opened_has_table_and_result(module, desktop, c
     result = finish(module, desktop)
     expected = [(row.name, row.time, row.source) for row in module.logic.exam.rows]
     lesion = slicer.util.arrayFromSegmentBinaryLabelmap(result, "Lesion1", module.logic.exam.pre).copy()
-    count = module.result_panel.ui.lesionTable.rowCount
+    count = module.panels.result.ui.lesionTable.rowCount
     (tmp_path / "scene").mkdir()
     file = desktop.save_scene(tmp_path / "scene")
     text = file.read_text()
@@ -306,9 +306,9 @@ def test_a_scene_saved_closed_and_opened_has_table_and_result(module, desktop, c
     shutil.move(tmp_path / "scene", tmp_path / "moved")
     desktop.open_scene(tmp_path / "moved" / file.name)
     assert [(row.name, row.time, row.source) for row in module.logic.exam.rows] == expected
-    assert module.segment_panel.ui.runButton.enabled, "it was confirmed"
+    assert module.panels.segment.ui.runButton.enabled, "it was confirmed"
     reopened = module.logic.exam.parameters.result
-    assert module.result_panel.ui.lesionTable.rowCount == count
+    assert module.panels.result.ui.lesionTable.rowCount == count
     assert np.array_equal(
         slicer.util.arrayFromSegmentBinaryLabelmap(reopened, "Lesion1", module.logic.exam.pre), lesion
     )
@@ -324,7 +324,7 @@ def test_a_run_goes_on_while_the_user_is_in_another_module(module, desktop, case
     assert result is not None
     assert red.GetSliceToRAS().GetElement(2, 3) == 3.0, "the views are the other module's"
     desktop.enter()
-    assert module.result_panel.ui.lesionTable.rowCount >= 1
+    assert module.panels.result.ui.lesionTable.rowCount >= 1
     assert red.GetSliceToRAS().GetElement(2, 3) != 3.0
 
 

@@ -16,9 +16,9 @@ def segmented(module, desktop, case):
     from BreastTumorSegGui import results, scene, terminology
     from BreastTumorSegGui.scene import SegmentStyle
 
-    module.exam_panel.load(module.logic.sources.from_files([case]))
-    desktop.wait_until(lambda: not module.exam_panel.busy, 60)
-    desktop.click(module.exam_panel.ui.confirmButton)
+    module.panels.exam.load(module.logic.sources.from_files([case]))
+    desktop.wait_until(lambda: not module.panels.exam.busy, 60)
+    desktop.click(module.panels.exam.ui.confirmButton)
     truth = sitk.GetArrayFromImage(sitk.ReadImage(str(next(case.parents[1].glob("segmentations/**/*.nii.gz")))))
     node = scene.add_segmentation("result", module.logic.exam.pre)
     node.SetAttribute(results.RESULT, "result")
@@ -34,30 +34,30 @@ def segmented(module, desktop, case):
     for labels, style in styles:
         scene.add_segments(node, labels.astype(np.uint8), grid, [style])
     module.logic.exam.parameters.result = node
-    module.heterogeneity_panel.ui.heterogeneitySection.collapsed = False
+    module.panels.heterogeneity.ui.heterogeneitySection.collapsed = False
     return module, truth > 0
 
 
 def run(module, desktop):
-    panel = module.heterogeneity_panel
+    panel = module.panels.heterogeneity
     desktop.click(panel.ui.runButton)
     desktop.wait_until(lambda: not panel.running, 120)
     return panel._map
 
 
 def test_nothing_runs_without_a_result(module, desktop, case):
-    button = module.heterogeneity_panel.ui.runButton
+    button = module.panels.heterogeneity.ui.runButton
     assert not button.enabled
-    module.exam_panel.load(module.logic.sources.from_files([case]))
-    desktop.wait_until(lambda: not module.exam_panel.busy, 60)
-    desktop.click(module.exam_panel.ui.confirmButton)
+    module.panels.exam.load(module.logic.sources.from_files([case]))
+    desktop.wait_until(lambda: not module.panels.exam.busy, 60)
+    desktop.click(module.panels.exam.ui.confirmButton)
     assert not button.enabled
     assert "Segment the exam" in button.toolTip
 
 
 def test_lesions_with_a_rim_and_the_breasts(segmented, desktop):
     module, truth = segmented
-    ui = module.heterogeneity_panel.ui
+    ui = module.panels.heterogeneity.ui
     inside = slicer.util.arrayFromVolume(run(module, desktop))
     assert inside.any()
     assert not inside[~truth].any(), "the region is the lesion"
@@ -88,7 +88,7 @@ def test_the_curves_are_those_that_were_written_and_a_click_adds_the_voxels(segm
         assert value == pytest.approx(float(row["mean_pe_percent"]))
     chart = found.GetNodeReference(CHART)
     assert slicer.app.layoutManager().plotWidget(0).mrmlPlotViewNode().GetPlotChartNodeID() == chart.GetID()
-    desktop.click(module.heterogeneity_panel.ui.probeButton)
+    desktop.click(module.panels.heterogeneity.ui.probeButton)
     place = tuple(int(value) for value in np.argwhere(truth)[0])
     position = ras_of(module.logic.exam.pre, place[::-1])
     slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLCrosshairNode").SetCursorPositionRAS(position)
@@ -125,7 +125,7 @@ def test_a_corrected_mask_counts(segmented, desktop):
 
 def test_cancel_leaves_no_half_written_result(segmented, desktop):
     module, _truth = segmented
-    panel = module.heterogeneity_panel
+    panel = module.panels.heterogeneity
     folder = module.logic.settings.results_folder
     desktop.click(panel.ui.runButton)
     desktop.wait_until(lambda: any(folder.glob(".*.partial-*")), 60)
@@ -137,4 +137,4 @@ def test_no_lesion_is_told(segmented, desktop):
     module, _truth = segmented
     module.logic.exam.parameters.result.GetSegmentation().RemoveSegment("Lesion1")
     assert run(module, desktop) is None
-    assert "no lesions" in module.heterogeneity_panel.ui.messageLabel.text
+    assert "no lesions" in module.panels.heterogeneity.ui.messageLabel.text

@@ -99,7 +99,7 @@ def test_the_panels_at_their_start(module, desktop, pictures):
 
 def test_the_exam_panel(module, desktop, pictures):
     add_exam(module)
-    module.exam_panel.ui.sceneSection.collapsed = False
+    module.panels.exam.ui.sceneSection.collapsed = False
     picture(desktop, pictures, "exam")
 
 
@@ -116,8 +116,8 @@ def test_the_exam_panel_while_loading(module, desktop, pictures):
         while True:
             yield WAIT
 
-    module.exam_panel.load(endless())
-    desktop.wait_until(lambda: module.exam_panel.ui.loadingBar.value == 40)
+    module.panels.exam.load(endless())
+    desktop.wait_until(lambda: module.panels.exam.ui.loadingBar.value == 40)
     picture(desktop, pictures, "exam-loading")
 
 
@@ -136,14 +136,14 @@ def test_the_segment_panel_during_a_run_and_after_a_failure(module, desktop, pic
     going = [True]
     monkeypatch.setattr(module.logic.segmentation, "run", run)
     add_exam(module)
-    desktop.click(module.exam_panel.ui.confirmButton)
-    module.segment_panel.ui.logSection.collapsed = False
-    desktop.click(module.segment_panel.ui.runButton)
-    desktop.wait_until(lambda: "Finding lesions" in module.segment_panel.ui.stageLabel.text)
+    desktop.click(module.panels.exam.ui.confirmButton)
+    module.panels.segment.ui.logSection.collapsed = False
+    desktop.click(module.panels.segment.ui.runButton)
+    desktop.wait_until(lambda: "Finding lesions" in module.panels.segment.ui.stageLabel.text)
     picture(desktop, pictures, "segment-running")
     going.clear()
-    desktop.wait_until(lambda: not module.segment_panel.running)
-    assert "memory is too small" in module.segment_panel.ui.messageLabel.text
+    desktop.wait_until(lambda: not module.panels.segment.running)
+    assert "memory is too small" in module.panels.segment.ui.messageLabel.text
     picture(desktop, pictures, "segment-failed")
 
 
@@ -164,26 +164,26 @@ def test_the_result_panel(module, desktop, pictures, tmp_path):
         while True:
             next(loading)
     module._on_finished(end.value.value)
-    assert module.result_panel.ui.lesionTable.rowCount == 3
-    module.result_panel.ui.overlaySelector.setCurrentIndex(1)
+    assert module.panels.result.ui.lesionTable.rowCount == 3
+    module.panels.result.ui.overlaySelector.setCurrentIndex(1)
     picture(desktop, pictures, "result")
 
 
 def test_the_heterogeneity_panel(module, desktop, pictures):
-    module.heterogeneity_panel.ui.heterogeneitySection.collapsed = False
-    module.heterogeneity_panel._tell("Done: Clusters 2026-01-01_12-00-00. Switch on Curves and click into an image.")
+    module.panels.heterogeneity.ui.heterogeneitySection.collapsed = False
+    module.panels.heterogeneity._tell("Done: Clusters 2026-01-01_12-00-00. Switch on Curves and click into an image.")
     picture(desktop, pictures, "heterogeneity")
 
 
 def test_the_set_up_panel(module, desktop, pictures, doctor):
     module.logic.setup.examine = lambda results: doctor(module.logic.setup, results)
-    module.setup_panel.examine()
-    desktop.wait_until(lambda: module.setup_panel.idle)
-    module.setup_panel.ui.setupSection.collapsed = False
-    text = module.setup_panel.ui.reportText.plainText
+    module.panels.setup.examine()
+    desktop.wait_until(lambda: module.panels.setup.idle)
+    module.panels.setup.ui.setupSection.collapsed = False
+    text = module.panels.setup.ui.reportText.plainText
     assert "torch" in text
     assert str(Path.home()) not in text
-    desktop.click(module.setup_panel.ui.copyButton)
+    desktop.click(module.panels.setup.ui.copyButton)
     from PySide6.QtWidgets import QApplication
 
     assert QApplication.clipboard().text() == text
@@ -192,11 +192,11 @@ def test_the_set_up_panel(module, desktop, pictures, doctor):
 
 def test_the_set_up_panel_outlives_the_scene(module, desktop, doctor):
     module.logic.setup.examine = lambda results: doctor(module.logic.setup, results)
-    module.setup_panel.examine()
+    module.panels.setup.examine()
     slicer.mrmlScene.Clear(0)
-    desktop.wait_until(lambda: module.setup_panel.idle)
-    assert "torch" in module.setup_panel.ui.reportText.plainText
-    assert module.setup_panel.ui.installButton.enabled
+    desktop.wait_until(lambda: module.panels.setup.idle)
+    assert "torch" in module.panels.setup.ui.reportText.plainText
+    assert module.panels.setup.ui.installButton.enabled
 
 
 def test_every_control_has_a_tooltip(module, desktop):
@@ -212,7 +212,7 @@ def test_every_control_has_a_tooltip(module, desktop):
 
 
 def test_devices_and_models_are_offered_and_remembered(module, desktop):
-    ui = module.segment_panel.ui
+    ui = module.panels.segment.ui
     report = {
         "devices": [
             {"id": "cpu", "name": "cpu", "memory_free_mb": 2048},
@@ -224,12 +224,12 @@ def test_devices_and_models_are_offered_and_remembered(module, desktop):
             {"name": "breast", "task": "breast", "ok": True, "message": ""},
         ],
     }
-    module.segment_panel.offer(report)
+    module.panels.segment.offer(report)
     assert [ui.deviceSelector.itemText(i) for i in range(3)] == ["Automatic", "cpu, 2.0 GB free", "RTX, 8.0 GB free"]
     assert [ui.modelSelector.itemText(i) for i in range(3)] == ["Default", "small", "broken (checksum differs)"]
     ui.deviceSelector.setCurrentIndex(2)
     ui.deviceSelector._target.activated.emit(2)
-    module.segment_panel.offer(report)
+    module.panels.segment.offer(report)
     assert ui.deviceSelector.currentData == "cuda"
     assert module.logic.settings.device == "cuda"
 
@@ -261,10 +261,10 @@ def torch_extension(monkeypatch):
 def press_install(module, desktop, agree=True):
     from desktop import dialogs
 
-    module.setup_panel.ui.setupSection.collapsed = False
+    module.panels.setup.ui.setupSection.collapsed = False
     dialogs.answers.append(agree)
-    desktop.click(module.setup_panel.ui.installButton)
-    desktop.wait_until(lambda: module.setup_panel.idle)
+    desktop.click(module.panels.setup.ui.installButton)
+    desktop.wait_until(lambda: module.panels.setup.idle)
 
 
 def test_installing_asks_first(module, desktop, torch_extension, monkeypatch):
@@ -302,19 +302,19 @@ def test_an_old_torch_is_told(module, desktop, monkeypatch):
     monkeypatch.setitem(sys.modules, "PyTorchUtils", SimpleNamespace(PyTorchUtilsLogic=lambda: logic))
     monkeypatch.setattr(setup, "version", lambda _name: "2.1.0+cu118")
     press_install(module, desktop)
-    assert "PyTorch 2.1.0+cu118 is too old" in module.setup_panel.ui.messageLabel.text
+    assert "PyTorch 2.1.0+cu118 is too old" in module.panels.setup.ui.messageLabel.text
 
 
 def test_without_the_pytorch_extension_it_is_told_how_to_get_it(module, desktop, monkeypatch):
     monkeypatch.setitem(sys.modules, "PyTorchUtils", None)
     press_install(module, desktop)
-    assert "Extensions Manager" in module.setup_panel.ui.messageLabel.text
+    assert "Extensions Manager" in module.panels.setup.ui.messageLabel.text
 
 
 def test_a_failing_pip_is_told(module, desktop, torch_extension, monkeypatch):
     monkeypatch.setattr(slicer.util, "pip_install", Recorder(subprocess.CalledProcessError(1, "pip")))
     press_install(module, desktop)
-    assert "Not installed" in module.setup_panel.ui.messageLabel.text
+    assert "Not installed" in module.panels.setup.ui.messageLabel.text
 
 
 def test_installing_from_a_folder_of_wheels(module, desktop, tmp_path, monkeypatch):
@@ -322,7 +322,7 @@ def test_installing_from_a_folder_of_wheels(module, desktop, tmp_path, monkeypat
 
     pip = Recorder()
     monkeypatch.setattr(slicer.util, "pip_install", pip)
-    ui = module.setup_panel.ui
+    ui = module.panels.setup.ui
     ui.setupSection.collapsed = False
     assert not ui.installWheelsButton.enabled
     ui.wheelsFolderEdit.setCurrentPath(str(tmp_path))
@@ -331,7 +331,7 @@ def test_installing_from_a_folder_of_wheels(module, desktop, tmp_path, monkeypat
     assert "holds no wheels" in ui.messageLabel.text
     (tmp_path / "monai-1.6.1-py3-none-any.whl").write_bytes(b"")
     desktop.click(ui.installWheelsButton)
-    desktop.wait_until(lambda: module.setup_panel.idle)
+    desktop.wait_until(lambda: module.panels.setup.idle)
     assert pip.calls[0][0][0][:3] == ["--no-index", "--find-links", str(tmp_path)]
 
 

@@ -13,9 +13,10 @@ from BreastTumorSegLib.core.geometry import Geometry
 from BreastTumorSegLib.io.files import write_volume
 from BreastTumorSegLib.io.raw import run_through
 from BreastTumorSegLib.review.case import read_case
+from BreastTumorSegLib.review.masks import Edits
 from BreastTumorSegLib.review.records import Item, Score
 from BreastTumorSegLib.review.sampling import stratified_sample
-from BreastTumorSegLib.review.session import Session, store_path
+from BreastTumorSegLib.review.session import on_result, on_worklist, store_path
 from BreastTumorSegLib.review.stopwatch import IDLE_S, Stopwatch
 from BreastTumorSegLib.review.store import Store
 from BreastTumorSegLib.review.worklist import (
@@ -236,17 +237,17 @@ def test_a_reader_goes_on_where_he_stopped(tmp_path):
         write_case(tmp_path, case)
     file = tmp_path / "worklist.json"
     write_worklist(Worklist("study", 5, 0.5, tuple(from_results([mask.parents[1]], tmp_path))), file)
-    session = Session(file, Store(store_path(tmp_path / "stores", "ann"), "ann"))
-    assert (len(session), session.position, session.scored, session.next_open()) == (6, 0, 0, 1)
+    session = on_worklist(file, Store(store_path(tmp_path / "stores", "study", "ann"), "ann"))
+    assert (len(session), session.index, session.scored, session.next_open()) == (6, 0, 0, 1)
     order = [session.entry(position) for position in range(6)]
     session.heard(session.store.save_score(session.place, Score.GOOD))
     session.go(4)
     session.close()
-    again = Session(file, Store(store_path(tmp_path / "stores", "ann"), "ann"))
-    assert (again.position, again.scored, again.next_open()) == (4, 1, 5)
+    again = on_worklist(file, Store(store_path(tmp_path / "stores", "study", "ann"), "ann"))
+    assert (again.index, again.scored, again.next_open()) == (4, 1, 5)
     assert [again.entry(position) for position in range(6)] == order
     again.go(99)
-    assert (again.position, again.next_open()) == (5, 1)
+    assert (again.index, again.next_open()) == (5, 1)
     again.close()
 
 
@@ -255,17 +256,33 @@ def test_a_store_goes_with_its_worklist(tmp_path):
     entries = tuple(from_results([mask.parents[1]], tmp_path))
     for name in ("one", "two"):
         write_worklist(Worklist(name, 5, 0.0, entries), tmp_path / f"{name}.json")
-    Session(tmp_path / "one.json", Store(tmp_path / "ann.sqlite", "ann")).close()
+    on_worklist(tmp_path / "one.json", Store(tmp_path / "ann.sqlite", "ann")).close()
     store = Store(tmp_path / "ann.sqlite", "ann")
     with pytest.raises(InputError, match="another worklist"):
-        Session(tmp_path / "two.json", store)
+        on_worklist(tmp_path / "two.json", store)
     store.close()
 
 
 @pytest.mark.parametrize("name", ["", "../ann", "a/b", "a b", "a.b"])
 def test_a_readers_name_must_be_a_file_name(tmp_path, name):
     with pytest.raises(InputError, match="can't be used"):
-        store_path(tmp_path, name)
+        store_path(tmp_path, "study", name)
+    with pytest.raises(InputError, match="can't be used"):
+        store_path(tmp_path, name, "ann")
+
+
+def test_a_result_is_reviewed_without_a_worklist_and_found_again(tmp_path):
+    entries = from_results([write_case(tmp_path, case).parents[1] for case in ("A_1",)], tmp_path)
+    other = replace(entries[0], item=replace(entries[0].item, id="other"))
+    store = Store(tmp_path / "results-ann.sqlite", "ann")
+    for entry, position in ((entries[0], 0), (other, 1), (entries[0], 0)):
+        session = on_result(entry, store)
+        assert (len(session), session.index, session.place.position, session.entry(0)) == (1, 0, position, entry)
+        session.heard(store.save_score(session.place, Score.GOOD))
+        assert (session.scored, session.next_open()) == (1, None)
+    store.unsaved.keep(1, Edits("other", np.zeros((2, 2, 2), np.uint8)))
+    assert [on_result(entry, store).unsaved for entry in (entries[0], other)] == [(), (0,)]
+    store.close()
 
 
 def test_the_stopwatch_pauses_when_nobody_acts():
