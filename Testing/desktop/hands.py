@@ -23,7 +23,7 @@ class Hands:
             focus: The widget to press it in; by default the one that has the focus, else the main window.
         """
         widget = unwrap(focus) or QtWidgets.QApplication.focusWidget() or unwrap(slicer.util.mainWindow())
-        _focus(widget)
+        widget = _focus(widget)
         pressed = QtGui.QKeySequence(key)[0]
         QtTest.QTest.keyClick(widget, pressed.key(), pressed.keyboardModifiers())
         self.check()
@@ -63,13 +63,17 @@ class Hands:
         self.check()
 
 
-def _focus(widget: QtWidgets.QWidget) -> None:
-    """Give a widget the focus and its window the keyboard, as a click does."""
-    widget.window().activateWindow()
-    if widget.focusPolicy() & QtCore.Qt.FocusPolicy.ClickFocus:
-        widget.setFocus()
+def _focus(widget: QtWidgets.QWidget) -> QtWidgets.QWidget:
+    """Give a widget, or what is in it, the focus and its window the keyboard, as a click does. Gives who has it."""
+    window = widget.window()
+    window.activateWindow()
     for _try in range(20):
-        if widget.window().isActiveWindow():
-            return
         QtWidgets.QApplication.processEvents(QtCore.QEventLoop.ProcessEventsFlag.AllEvents, 20)
-    raise AssertionError(f"The window of {widget.objectName()} did not get the keyboard.")
+        if window.isActiveWindow():
+            break
+    else:
+        raise AssertionError(f"The window of {widget.objectName()} did not get the keyboard.")
+    inside = (widget, *widget.findChildren(QtWidgets.QWidget))
+    taker = next((w for w in inside if w.focusPolicy() & QtCore.Qt.FocusPolicy.ClickFocus and w.isVisible()), widget)
+    taker.setFocus()
+    return taker

@@ -45,13 +45,15 @@ class qSlicerMainWindow(QtWidgets.QMainWindow):
 
 
 class SliceView(QtWidgets.QWidget):
-    """qMRMLSliceView: takes events and the focus, draws nothing."""
+    """qMRMLSliceView: takes events, draws nothing. The focus is its VTK widget's, as in Slicer."""
 
     API = "qMRMLSliceView"
 
     def __init__(self, parent: QtWidgets.QWidget, node: Any) -> None:
         super().__init__(parent)
-        self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+        drawn = QtWidgets.QWidget(self)
+        drawn.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+        QtWidgets.QVBoxLayout(self).addWidget(drawn)
         self._node = node
         self._interactor = vtk.vtkRenderWindowInteractor()
 
