@@ -136,17 +136,23 @@ def test_undo_works_while_its_buttons_are_hidden_and_enabling_it_forgets(desktop
     assert voxels(segmentation) == 14
 
 
-def test_a_stroke_tells_that_the_mask_changed_and_display_does_not(desktop, editor, segmentation):
-    heard = []
-    for event in (
-        slicer.vtkSegmentation.SourceRepresentationModified,
-        slicer.vtkMRMLDisplayableNode.DisplayModifiedEvent,
-    ):
+def test_a_stroke_tells_that_the_mask_changed_undo_that_the_segment_did_and_display_neither(
+    desktop, editor, segmentation
+):
+    kind, heard = slicer.vtkSegmentation, []
+    for event in (kind.SourceRepresentationModified, kind.SegmentModified):
         segmentation.AddObserver(event, lambda _node, _event, event=event: heard.append(event))
     segmentation.GetDisplayNode().SetSegmentVisibility2DFill("A", False)
-    assert slicer.vtkSegmentation.SourceRepresentationModified not in heard
+    segmentation.GetDisplayNode().SetVisibility(False)
+    assert heard == []
     desktop.paint(editor, OTHER)
-    assert slicer.vtkSegmentation.SourceRepresentationModified in heard
+    assert kind.SourceRepresentationModified in heard
+    heard.clear()
+    editor.undo()
+    assert set(heard) == {kind.SegmentModified}
+    heard.clear()
+    segmentation.GetSegmentation().GetSegment("A").SetName("renamed")
+    assert set(heard) == {kind.SegmentModified}
 
 
 def test_nothing_can_be_painted_without_effect_segment_or_where_it_is_read_only(desktop, editor):
