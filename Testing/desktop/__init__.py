@@ -24,11 +24,12 @@ os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 import slicer
 from PySide6 import QtCore, QtGui, QtWidgets
 
-from desktop import application, dialogs, parameter_node, proxy, qt_module, sample_data, scripted_module, widgets
+from desktop import application, dialogs, parameter_node, proxy, qt_module, sample_data, scripted_module, views, widgets
+from desktop.hands import Hands
 from desktop.proxy import Proxy, QtClass, unwrap, wrap
 
 
-class Desktop:
+class Desktop(Hands):
     """A running Slicer. One a process, since Qt allows one application only.
 
     Attributes:
@@ -44,6 +45,7 @@ class Desktop:
 
     def reset(self) -> None:
         """A new scene, new views, and no module."""
+        _close_windows()
         slicer.mrmlScene = application.new_scene()
         slicer.app = application.Application()
         slicer.modules = application.Modules()
@@ -65,6 +67,7 @@ class Desktop:
         application._signals.startupCompleted.emit()
         self._parent = widgets.qSlicerScriptedLoadableModuleWidget()
         QtWidgets.QVBoxLayout(self._parent)
+        slicer.app._window._show_panel(self._parent)
         self._parent.setMRMLScene(slicer.mrmlScene)
         self._parent._reload = lambda: self._make(path.stem)
         self._make(path.stem)
@@ -135,10 +138,11 @@ class Desktop:
             time.sleep(0.001)
 
     def screenshot(self, widget: Proxy, path: Path, width: int = 350) -> None:
-        """A picture of a widget at the width of a module panel."""
+        """A picture of a widget of the module, its panel so wide."""
         target = unwrap(widget)
-        window = target.window()
-        window.resize(width, max(window.layout().totalHeightForWidth(width), window.minimumSizeHint().height()))
+        panel = self._parent
+        height = max(panel.layout().totalHeightForWidth(width), panel.minimumSizeHint().height())
+        slicer.app._window._resize_panel(max(width, panel.minimumSizeHint().width()), height)
         self.spin()
         self.spin()
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -225,8 +229,17 @@ def _install_modules() -> None:
         sys.modules[f"slicer.{name}"] = module
         setattr(slicer, name, module)
     sys.modules["SampleData"] = sample_data
-    for name, kind in widgets.SLICER.items():
+    for name, kind in qt_module.SLICER.items():
         setattr(slicer, name, QtClass(kind))
+
+
+def _close_windows() -> None:
+    """Main windows of earlier tests go."""
+    for window in QtWidgets.QApplication.topLevelWidgets():
+        if isinstance(window, views.qSlicerMainWindow):
+            window.setObjectName("")  # slicer.util.mainWindow looks for the name
+            window.hide()
+            window.deleteLater()
 
 
 def _use_a_font() -> None:

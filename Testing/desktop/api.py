@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 EXCEPTIONS: dict[str, set[str]] = {
     # Base/QTCore/qSlicerBaseQTCorePythonQtDecorators.h:54, static_qSlicerCoreApplication_testingEnabled
@@ -27,3 +28,14 @@ def members(class_name: str) -> frozenset[str]:
     own |= {value for values in entry["enums"].values() for value in values} | EXCEPTIONS.get(class_name, set())
     base = entry["base"]
     return frozenset(own | members(base) if base in table() else own)
+
+
+class Strict:
+    """Says of a missing member whether the real class has it."""
+
+    API = ""
+
+    def __getattr__(self, name: str) -> Any:
+        if name in members(self.API):
+            raise NotImplementedError(f"{self.API}.{name} is real, but the stand-in lacks it.")
+        raise AttributeError(f"{self.API} has no member {name!r}, by slicer_api.json.")

@@ -1,32 +1,18 @@
-"""The application: scene, module manager, layout manager, views. They have nothing that the real ones lack."""
+"""The application: scene, module manager, modules. They have nothing that the real ones lack."""
 
 from __future__ import annotations
 
 import os
 import tempfile
-import xml.etree.ElementTree as ElementTree
 from typing import Any
 
 import slicer
 import vtk
 from PySide6 import QtCore, QtWidgets
 
-from desktop import api
+from desktop import api, views
 from desktop.proxy import QtClass, wrap
 from desktop.qt_module import Settings
-
-PLANES = ("Red", "Yellow", "Green")
-
-
-class Strict:
-    """Says of a missing member whether the real class has it."""
-
-    API = ""
-
-    def __getattr__(self, name: str) -> Any:
-        if name in api.members(self.API):
-            raise NotImplementedError(f"{self.API}.{name} is real, but the stand-in lacks it.")
-        raise AttributeError(f"{self.API} has no member {name!r}, by slicer_api.json.")
 
 
 class _Signals(QtCore.QObject):
@@ -38,7 +24,7 @@ class _Signals(QtCore.QObject):
 _signals = _Signals()
 
 
-class Connectable(Strict):
+class Connectable(api.Strict):
     """Passes on the application's signals."""
 
     SIGNALS: tuple[str, ...] = ()
@@ -61,128 +47,6 @@ class ModuleManager(Connectable):
     SIGNALS = ("moduleAboutToBeUnloaded(QString)",)
 
 
-class SliceWidget(Strict):
-    """qMRMLSliceWidget: the slice logic with its nodes is real, the picture is not drawn."""
-
-    API = "qMRMLSliceWidget"
-
-    def __init__(self, name: str, orientation: str) -> None:
-        node = slicer.mrmlScene.GetSingletonNode(name, "vtkMRMLSliceNode") or _new_view_node("vtkMRMLSliceNode", name)
-        node.SetOrientation(orientation)
-        logic = slicer.vtkMRMLSliceLogic()
-        logic.SetMRMLScene(slicer.mrmlScene)
-        logic.SetSliceNode(node)
-        self._logic = logic
-        self._view = SliceView()
-
-    def sliceView(self) -> SliceView:
-        """Where the slice is drawn."""
-        return self._view
-
-    def sliceLogic(self) -> Any:
-        """The view's logic."""
-        return self._logic
-
-    def mrmlSliceNode(self) -> Any:
-        """The view's node."""
-        return self._logic.GetSliceNode()
-
-
-def _new_view_node(kind: str, name: str) -> Any:
-    node = slicer.mrmlScene.CreateNodeByClass(kind)
-    node.UnRegister(None)
-    node.SetName(name)
-    node.SetLayoutName(name)
-    node.SetSingletonTag(name)
-    return slicer.mrmlScene.AddNode(node)
-
-
-class SliceView(Strict):
-    """qMRMLSliceView: takes events, draws nothing."""
-
-    API = "qMRMLSliceView"
-
-    def __init__(self) -> None:
-        self._interactor = vtk.vtkRenderWindowInteractor()
-
-    def interactor(self) -> Any:
-        """What the mouse's events come from."""
-        return self._interactor
-
-
-class PlotWidget(Strict):
-    """qMRMLPlotWidget: the node is real, the chart is not drawn."""
-
-    API = "qMRMLPlotWidget"
-
-    def __init__(self, name: str) -> None:
-        self._node = _new_view_node("vtkMRMLPlotViewNode", name)
-
-    def mrmlPlotViewNode(self) -> Any:
-        """The view's node."""
-        return self._node
-
-
-class LayoutManager(Strict):
-    """qSlicerLayoutManager: makes the slice views that a layout's description names."""
-
-    API = "qSlicerLayoutManager"
-
-    def __init__(self) -> None:
-        self._logic = slicer.vtkMRMLLayoutLogic()
-        self._logic.SetMRMLScene(slicer.mrmlScene)
-        self._widgets: dict[str, SliceWidget] = {}
-        self._plots: dict[str, PlotWidget] = {}
-        for name, orientation in zip(PLANES, ("Axial", "Sagittal", "Coronal"), strict=True):
-            self._widgets[name] = SliceWidget(name, orientation)
-
-    @property
-    def layout(self) -> int:
-        """The layout's id."""
-        return self._logic.GetLayoutNode().GetViewArrangement()
-
-    def layoutLogic(self) -> Any:
-        """The logic, real."""
-        return self._logic
-
-    def setLayout(self, layout_id: int) -> None:
-        """Show a layout; it must be described."""
-        node = self._logic.GetLayoutNode()
-        if not node.IsLayoutDescription(layout_id):
-            raise ValueError(f"No layout {layout_id} is described.")
-        node.SetViewArrangement(layout_id)
-        for view in ElementTree.fromstring(node.GetLayoutDescription(layout_id)).iter("view"):
-            name, orientation = view.get("singletontag"), view.findtext("property[@name='orientation']")
-            if view.get("class") == "vtkMRMLSliceNode" and name not in self._widgets:
-                self._widgets[name] = SliceWidget(name, orientation)
-            if view.get("class") == "vtkMRMLPlotViewNode" and name not in self._plots:
-                self._plots[name] = PlotWidget(name)
-
-    def sliceViewNames(self) -> tuple[str, ...]:
-        """Names of the slice views."""
-        return tuple(self._widgets)
-
-    def plotWidget(self, index: int) -> PlotWidget:
-        """A plot view by its place."""
-        return list(self._plots.values())[index]
-
-    def sliceWidget(self, name: str) -> SliceWidget | None:
-        """A slice view by name."""
-        return self._widgets.get(name)
-
-    def mrmlSliceLogics(self) -> Any:
-        """The slice views' logics, as a vtkCollection."""
-        logics = vtk.vtkCollection()
-        for widget in self._widgets.values():
-            logics.AddItem(widget.sliceLogic())
-        return logics
-
-    def resetSliceViews(self) -> None:
-        """Fit all slice views."""
-        for widget in self._widgets.values():
-            widget.sliceLogic().FitSliceToAll()
-
-
 class Application(Connectable):
     """qSlicerApplication."""
 
@@ -194,7 +58,8 @@ class Application(Connectable):
     def __init__(self) -> None:
         self.temporaryPath = tempfile.mkdtemp(prefix="desktop-")
         self._modules = ModuleManager()
-        self._layouts = LayoutManager()
+        self._window = views.qSlicerMainWindow()
+        self._layouts = views.LayoutManager(self._window)
 
     def __getattr__(self, name: str) -> Any:
         """What Qt's own application has is real."""
@@ -202,7 +67,7 @@ class Application(Connectable):
             return super().__getattr__(name)
         return getattr(wrap(QtWidgets.QApplication.instance()), name)
 
-    def layoutManager(self) -> LayoutManager:
+    def layoutManager(self) -> views.LayoutManager:
         """The views."""
         return self._layouts
 

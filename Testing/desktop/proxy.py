@@ -66,6 +66,10 @@ class Proxy:
         """Name of the C++ class."""
         return _class_name(self._target)
 
+    def delete(self) -> None:
+        """Delete the C++ object at once."""
+        Shiboken.delete(self._target)
+
     def connect(self, signature: str, function: Callable[..., Any]) -> bool:
         """Connect a signal by its C++ signature."""
         slot = _slot(function)

@@ -11,10 +11,11 @@ from typing import Any
 
 from PySide6 import QtCore, QtGui, QtUiTools, QtWidgets
 
-from desktop import dialogs, widgets
+from desktop import dialogs, segment_editor, widgets
 from desktop.proxy import Proxy, QtClass, unwrap, wrap
 
 _QT = (QtCore, QtGui, QtWidgets)
+SLICER = {**widgets.SLICER, **segment_editor.SLICER}
 _SETTINGS = Path(tempfile.mkdtemp(prefix="desktop-settings-")) / "Slicer.ini"
 
 
@@ -30,7 +31,7 @@ class UiLoader(QtUiTools.QUiLoader):
 
     def createWidget(self, class_name: str, parent: Any = None, name: str = "") -> QtWidgets.QWidget:
         """Make one widget of the file."""
-        made = {**widgets.CTK, **widgets.SLICER}.get(class_name)
+        made = {**widgets.CTK, **SLICER}.get(class_name)
         if made is None:
             if class_name.startswith(("ctk", "qMRML", "qSlicer")):
                 raise NotImplementedError(f"The stand-in lacks {class_name}.")
