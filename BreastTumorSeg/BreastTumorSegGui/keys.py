@@ -17,23 +17,18 @@ class Keys:
 
     def __init__(self, actions: Mapping[str, Callable[[], None]]) -> None:
         self._actions = actions
-        self._shortcuts: list[qt.QShortcut] = []
-
-    @property
-    def on(self) -> bool:
-        """Whether they work."""
-        return bool(self._shortcuts)
+        self._shortcuts: dict[str, qt.QShortcut] = {}
 
     def switch(self, on: bool) -> None:
         """Let them work, or not."""
         if on and not self._shortcuts:
-            self._shortcuts = [self._shortcut(key, action) for key, action in self._actions.items()]
+            self._shortcuts = {key: self._shortcut(key, action) for key, action in self._actions.items()}
         elif not on:
-            for shortcut in self._shortcuts:
-                shortcut.disconnect("activated()")
+            for key, shortcut in self._shortcuts.items():
+                shortcut.disconnect("activated()", self._actions[key])
                 shortcut.setParent(None)
                 shortcut.deleteLater()
-            self._shortcuts = []
+            self._shortcuts = {}
 
     def _shortcut(self, key: str, action: Callable[[], None]) -> qt.QShortcut:
         shortcut = qt.QShortcut(qt.QKeySequence(key), slicer.util.mainWindow())

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import qt
 import slicer
-import vtk
 from slicer.i18n import tr as _
 
 from BreastTumorSegGui import heterogeneity, layouts
+from BreastTumorSegGui.clicks import Clicks
 from BreastTumorSegGui.exam import Exam
 from BreastTumorSegGui.heterogeneity import BREASTS, CHART, LESIONS, Heterogeneity, Order
 from BreastTumorSegGui.settings import Settings
@@ -47,7 +46,7 @@ class HeterogeneityPanel:
         self._overlay = overlay
         self._task: Task | None = None
         self._map: slicer.vtkMRMLScalarVolumeNode | None = None
-        self._probes: list[tuple[Any, int]] = []
+        self._clicks = Clicks(self.show_curve_at)
         for method, words in zip(METHODS, (_("k-means"), _("VQ-VAE")), strict=True):
             self.ui.methodSelector.addItem(words, method)
         for region, words in ((LESIONS, _("Lesions")), (BREASTS, _("Breasts"))):
@@ -72,9 +71,7 @@ class HeterogeneityPanel:
 
     def stop_probing(self) -> None:
         """Let the views' clicks be."""
-        for interactor, tag in self._probes:
-            interactor.RemoveObserver(tag)
-        self._probes = []
+        self._clicks.switch(False)
         self.ui.probeButton.checked = False
 
     def refresh(self) -> None:
@@ -147,21 +144,7 @@ class HeterogeneityPanel:
         self.ui.progressBar.setValue(round(100 * said.fraction))
 
     def _on_probe(self, wanted: bool) -> None:
-        self.stop_probing()
-        self.ui.probeButton.checked = wanted
-        if wanted:
-            manager = slicer.app.layoutManager()
-            for name in manager.sliceViewNames():
-                interactor = manager.sliceWidget(name).sliceView().interactor()
-                tag = interactor.AddObserver(vtk.vtkCommand.LeftButtonPressEvent, self._on_click)
-                self._probes.append((interactor, tag))
-
-    def _on_click(self, _interactor: Any, _event: str) -> None:
-        """The crosshair node knows where the mouse is."""
-        position = [0.0, 0.0, 0.0]
-        crosshair = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLCrosshairNode")
-        if crosshair.GetCursorPositionRAS(position):
-            self.show_curve_at(position)
+        self._clicks.switch(wanted)
 
     def show_curve_at(self, position_ras: list[float]) -> None:
         """Draw the curve of the voxel at a position over the clusters' means."""

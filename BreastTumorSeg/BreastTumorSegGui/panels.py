@@ -49,9 +49,21 @@ class Panels:
         self.correct = CorrectPanel(load("CorrectPanel"), reading)
         self.setup = SetupPanel(load("SetupPanel"), logic.setup, settings, self.segment.offer)
         self._reading = reading
+        self._one_at_a_time(self.score.ui.scoreSection, self.correct.ui.correctSection)
         self.of_the_exam = (self.exam, self.segment, self.result, self.heterogeneity)
         """Those that show the parameter node."""
         self.all: tuple[Any, ...] = (*self.of_the_exam, self.review, self.score, self.correct, self.setup)
+
+    def _one_at_a_time(self, *sections: qt.QWidget) -> None:
+        """Who scores does not correct, and their keys differ."""
+
+        def opened(section: qt.QWidget, collapsed: bool) -> None:
+            for other in sections:
+                if not collapsed and other is not section:
+                    other.collapsed = True
+
+        for section in sections:
+            section.connect("contentsCollapsed(bool)", lambda collapsed, s=section: opened(s, collapsed))
 
     def refresh(self) -> None:
         """Show the parameter node as it is."""

@@ -11,6 +11,7 @@ import slicer
 import vtk
 import vtk.util.numpy_support
 
+from BreastTumorSegLib.core.boxes import bounding_box
 from BreastTumorSegLib.core.errors import InputError
 from BreastTumorSegLib.core.geometry import Geometry
 
@@ -136,9 +137,12 @@ def add_segments(
     Args:
         labels: uint8 (Z, Y, X).
     """
-    image = slicer.vtkOrientedImageData()
-    image.ShallowCopy(_image(labels))
-    image.SetGeometryFromImageToWorldMatrix(matrix_of(geometry))
+    _add_segments(segmentation, _oriented(labels, geometry), styles)
+
+
+def _add_segments(
+    segmentation: slicer.vtkMRMLSegmentationNode, image: slicer.vtkOrientedImageData, styles: Iterable[SegmentStyle]
+) -> None:
     for style in styles:
         segment = slicer.vtkSegment()
         segment.SetName(style.name)
@@ -149,6 +153,23 @@ def add_segments(
         segmentation.GetSegmentation().AddSegment(segment, style.segment_id)
         segmentation.GetDisplayNode().SetSegmentOpacity2DFill(style.segment_id, style.fill)
         segmentation.GetDisplayNode().SetSegmentOpacity3D(style.segment_id, style.surface)
+
+
+def replace_segments(
+    segmentation: slicer.vtkMRMLSegmentationNode, labels: np.ndarray, geometry: Geometry, styles: Iterable[SegmentStyle]
+) -> None:
+    """Let a segmentation have these segments and no others; only the box that holds them is kept.
+
+    Args:
+        labels: uint8 (Z, Y, X).
+    """
+    box = bounding_box(labels)
+    modified = segmentation.StartModify()
+    try:
+        segmentation.GetSegmentation().RemoveAllSegments()
+        _add_segments(segmentation, _oriented(labels[box], geometry, box), styles)
+    finally:
+        segmentation.EndModify(modified)
 
 
 def draw_segment(
@@ -277,6 +298,19 @@ def _image(array: np.ndarray) -> vtk.vtkImageData:
     image = vtk.vtkImageData()
     image.SetDimensions(*reversed(array.shape))
     image.GetPointData().SetScalars(vtk.util.numpy_support.numpy_to_vtk(flat))
+    return image
+
+
+def _oriented(
+    labels: np.ndarray, geometry: Geometry, box: tuple[slice, slice, slice] = (slice(None),) * 3
+) -> slicer.vtkOrientedImageData:
+    """An image of the labels in a box of a grid."""
+    image = slicer.vtkOrientedImageData()
+    image.ShallowCopy(_image(labels))
+    starts = [part.start or 0 for part in reversed(box)]
+    sizes = reversed(labels.shape)
+    image.SetExtent(*(bound for low, size in zip(starts, sizes, strict=True) for bound in (low, low + size - 1)))
+    image.SetGeometryFromImageToWorldMatrix(matrix_of(geometry))
     return image
 
 

@@ -94,6 +94,11 @@ class Subject:
             node.SetSaveWithScene(False)  # a saved scene must not tell whose these are
 
     @property
+    def enhancement(self) -> np.ndarray:
+        """First post-contrast minus pre-contrast phase, float32 (Z, Y, X)."""
+        return self._pictures.subtraction
+
+    @property
     def lesion_count(self) -> int:
         """Places to look at."""
         return len(self._pictures.centres)

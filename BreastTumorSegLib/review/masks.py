@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from BreastTumorSegLib.core.boxes import bounding_box
 from BreastTumorSegLib.core.errors import InputError, OutputError
 from BreastTumorSegLib.core.geometry import Geometry
 from BreastTumorSegLib.io.files import write_volume
@@ -84,7 +85,7 @@ class Unsaved:
         Raises:
             OutputError: The disk is full or the folder can't be written; what was kept before stays.
         """
-        box = _box(edits.labels)
+        box = bounding_box(edits.labels)
         starts = [part.start for part in box]
 
         def write(partial: Path) -> None:
@@ -120,14 +121,6 @@ class Unsaved:
 
     def _file(self, position: int) -> Path:
         return self.folder / f"{position}.npz"
-
-
-def _box(labels: np.ndarray) -> tuple[slice, ...]:
-    """The smallest box that holds all labels; an empty one at the origin where there are none."""
-    found = [np.flatnonzero(labels.any(axis=tuple(other for other in range(3) if other != axis))) for axis in range(3)]
-    if not all(map(len, found)):
-        return (slice(0, 0),) * 3
-    return tuple(slice(int(hits[0]), int(hits[-1]) + 1) for hits in found)
 
 
 def _put(path: Path, partial_name: str, write: Callable[[Path], None]) -> None:

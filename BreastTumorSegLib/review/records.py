@@ -25,6 +25,18 @@ GUIDELINES = {
 """What each score means, after the same paper."""
 
 
+CORRECTION_GUIDELINES = (
+    "Correct on the first phase after contrast; the subtraction or a later phase may help.",
+    "Of several tumours segment the primary one, and others only where they lie in the same volume of interest.",
+    "Where enhancement is no mass, leave out healthy tissue as far as possible.",
+    "Leave out tissue markers (clips).",
+    "Necrosis is part of the tumour.",
+    "Leave out lymph nodes within the breast.",
+    "Check that the mask is right in all three views, not only in the sharpest one.",
+)
+"""What readers who correct are told, after the same paper."""
+
+
 class Exclusion(str, Enum):
     """Why a case is left out; the first two are the paper's."""
 

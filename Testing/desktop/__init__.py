@@ -117,6 +117,10 @@ class Desktop(Hands):
         target.click()
         self.check()
 
+    def answer_next(self, *answers: Any) -> None:
+        """Answer the next dialogs, in their order: True or False, a path, or a list of paths."""
+        dialogs.answers.extend(answers)
+
     def check(self) -> None:
         """Raise what a slot raised."""
         if proxy.errors:

@@ -31,6 +31,11 @@ class FileDialog:
         return str(answer(title) or "")
 
     @staticmethod
+    def getOpenFileName(_parent: Any = None, title: str = "", _folder: str = "", _filter: str = "") -> str:
+        """A file; "" where it was cancelled."""
+        return str(answer(title) or "")
+
+    @staticmethod
     def getOpenFileNames(_parent: Any = None, title: str = "", _folder: str = "", _filter: str = "") -> tuple[str, ...]:
         """Files; none where it was cancelled."""
         return tuple(map(str, answer(title) or ()))

@@ -1,0 +1,394 @@
+"""The Correct panel: the Segment Editor with what this job needs at hand, versions, and edits that survive a crash."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import qt
+import slicer
+from BreastTumorSegLib.review.changes import compare
+from slicer.i18n import tr as _
+
+from BreastTumorSegGui import scene
+from BreastTumorSegGui.clicks import Clicks
+from BreastTumorSegGui.correction import Correction
+from BreastTumorSegGui.keys import Keys
+from BreastTumorSegGui.reading import Reading
+from BreastTumorSegLib.core.errors import BreastTumorSegError, InputError
+from BreastTumorSegLib.io import read_volume
+from BreastTumorSegLib.review import edits, growing
+from BreastTumorSegLib.review.masks import Edits
+from BreastTumorSegLib.review.records import CORRECTION_GUIDELINES, Change, CorrectionRecord, Place
+
+AUTOSAVE_S = 5.0
+CHANGES_MS = 300
+"""How long after the last stroke what was changed is shown: a stroke should not wait for it."""
+EDITOR_TAG = "BreastTumorSegEditor"
+PAINT_KEY, ERASE_KEY, NO_EFFECT_KEY = "A", "E", "Escape"
+
+
+class CorrectPanel:
+    """Wires the panel's widgets to the reading.
+
+    Args:
+        widget: The loaded CorrectPanel.ui.
+        reading: What is reviewed.
+    """
+
+    def __init__(self, widget: qt.QWidget, reading: Reading) -> None:
+        self.widget = widget
+        self.ui = slicer.util.childWidgetVariables(widget)
+        self._reading = reading
+        self._correction: Correction | None = None
+        self._observed: list[tuple[Any, int]] = []
+        self._unkept = False
+        self._kept_at = 0.0
+        self._entered = True
+        self._pending: Any = None
+        self._clicks = Clicks(self._on_click)
+        self._changes_timer = qt.QTimer()
+        self._changes_timer.setSingleShot(True)
+        self._changes_timer.setInterval(CHANGES_MS)
+        self._changes_timer.connect("timeout()", self._show_changes)
+        self.ui.guidelinesLabel.text = "\n".join(
+            f"{index}. {_(text)}" for index, text in enumerate(CORRECTION_GUIDELINES, 1)
+        )
+        self._keys = Keys(self._actions())
+        reading.listeners.append(self.refresh)
+        reading.leaving.append(self._leave)
+        reading.ticking.append(self._on_tick)
+        self._connect()
+        self._tell("")
+        self.refresh()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the reader corrects."""
+        return not self.ui.correctSection.collapsed
+
+    def enter(self) -> None:
+        """The module is shown."""
+        self._entered = True
+        self.refresh()
+
+    def exit(self) -> None:
+        """Another module is shown: views and keys are its own, and what was edited is kept."""
+        self._entered = False
+        self._autosave()
+        self._let_go()
+        self.refresh()
+
+    def tear_down(self) -> None:
+        """The module goes."""
+        self._leave()
+        self.exit()
+        self.ui.editor.setMRMLSegmentEditorNode(None)
+
+    def refresh(self) -> None:
+        """Begin where a case is shown and this section is open; enable what can be done now."""
+        subject = self._reading.subject
+        if subject is not None and self.is_open and self._correction is None:
+            self._begin()
+        ui, works = self.ui, self._correction is not None
+        reason = self._reading.reason_against_saving
+        for button in (ui.editor, ui.toolsSection, ui.restartButton):
+            button.enabled = works
+        ui.saveButton.enabled = works and not reason
+        ui.saveButton.toolTip = reason or _("Save the corrected mask as a new version.")
+        ui.changeLabel.visible = works
+        ui.probabilityButton.enabled = ui.probabilitySlider.enabled = (
+            works and subject is not None and subject.case.probability is not None
+        )
+        self._keys.switch(self._entered and self.is_open and works)
+
+    # Beginning and ending
+
+    def _begin(self) -> None:
+        """Start from the edits that were not saved, else the newest version, else the automatic mask."""
+        subject, session = self._reading.subject, self._reading.session
+        saved, said = self._saved_labels()
+        self._correction = Correction(subject, saved)
+        subject.show_contour(False)
+        self._use_editor()
+        kept = session.store.unsaved
+        if session.place.position in kept.positions():
+            said = self._restore(kept.restore, session.place)
+        self._observe()
+        self._show_changes()
+        self._tell(said)
+
+    def _saved_labels(self) -> tuple[np.ndarray, str]:
+        """The mask to begin with, and what there is to say of it."""
+        session, case = self._reading.session, self._reading.subject.case
+        record = session.correction_at(session.index)
+        if record is None:
+            return case.automatic, ""
+        try:
+            labels, grid = read_volume(session.store.masks / record.file)
+            difference = case.geometry.difference(grid)
+            if difference:
+                raise InputError(f"{record.file} is on another grid: {difference}.", "It stays as it is.")
+        except BreastTumorSegError as error:
+            return case.automatic, _("The saved version can't be read, so this is the automatic mask. {error}").format(
+                error=error
+            )
+        return labels.astype(np.uint8), _("This is your saved version.")
+
+    def _restore(self, restore: Callable[[int], Edits], place: Place) -> str:
+        try:
+            kept = restore(place.position)
+            if kept.item != place.item or kept.labels.shape != self._reading.subject.case.automatic.shape:
+                raise InputError("The edits that were not saved are of another mask.", "They stay where they are.")
+        except BreastTumorSegError as error:
+            return str(error)
+        self._write(kept.labels)
+        return _("Edits that were not saved are back. Undo shows the mask without them.")
+
+    def _use_editor(self) -> None:
+        """An editor node of our own: two editors on one node would both paint."""
+        editor = self.ui.editor
+        node = slicer.mrmlScene.GetSingletonNode(EDITOR_TAG, "vtkMRMLSegmentEditorNode")
+        if node is None:
+            node = slicer.mrmlScene.CreateNodeByClass("vtkMRMLSegmentEditorNode")
+            node.UnRegister(None)
+            node.SetSingletonTag(EDITOR_TAG)
+            node = slicer.mrmlScene.AddNode(node)
+        editor.autoShowSourceVolumeNode = False  # the views show what the reader chose
+        editor.setMRMLSegmentEditorNode(node)
+        editor.setSegmentationNode(self._correction.segmentation)
+        editor.setSourceVolumeNode(self._reading.subject.post)
+        self._select("")
+
+    def _leave(self) -> None:
+        """The case goes: edits that were not saved are kept."""
+        if self._correction is None:
+            return
+        self._autosave()
+        self._changes_timer.stop()
+        self._let_go()
+        for node, tag in self._observed:
+            node.RemoveObserver(tag)
+        self._observed = []
+        self.ui.editor.setSegmentationNode(None)
+        self._correction.remove()
+        self._correction = None
+
+    def _let_go(self) -> None:
+        """Neither effects nor clicks of ours stay in the views."""
+        self._ask_for_click(None)
+        if self._correction is not None:
+            self.ui.editor.setActiveEffect(None)
+            self.ui.editor.removeViewObservations()
+
+    # Edits
+
+    def _observe(self) -> None:
+        """Strokes modify a representation, undo a segment; neither fires the other's event."""
+        segmentation = self._correction.segmentation
+        kind = slicer.vtkSegmentation
+        events = (kind.SourceRepresentationModified, kind.SegmentModified, kind.SegmentAdded, kind.SegmentRemoved)
+        self._observed = [(segmentation, segmentation.AddObserver(event, self._on_edited)) for event in events]
+
+    def _on_edited(self, _caller: Any, _event: str) -> None:
+        self._unkept = True
+        self._reading.acted()
+        self._changes_timer.start()
+
+    def _show_changes(self) -> None:
+        if self._correction is not None:
+            self.ui.changeLabel.text = change_words(self._correction.show_changes())
+
+    def _on_tick(self) -> None:
+        if self._unkept and time.monotonic() - self._kept_at > AUTOSAVE_S:
+            self._autosave()
+
+    def _autosave(self) -> None:
+        """Keep the edits; where that is not possible the reader is told, and goes on."""
+        session = self._reading.session
+        if not self._unkept or self._correction is None or session.store.reason_against_writing:
+            return
+        self._kept_at = time.monotonic()
+        try:
+            session.store.unsaved.keep(session.place.position, Edits(session.place.item, self._correction.labels))
+            self._unkept = False
+        except BreastTumorSegError as error:
+            self._tell(_("These edits are not kept yet. {error}").format(error=error))
+
+    def _edit(self, edit: Callable[[np.ndarray, int], np.ndarray], needs_lesion: bool = True) -> None:
+        """Do something to the mask that can be undone; what can't be done changes nothing."""
+        correction = self._correction
+        try:
+            labels = correction.labels
+            label = correction.label_of(self.ui.editor.currentSegmentID())
+            if needs_lesion and not np.any(labels == label):
+                raise InputError("No lesion is chosen, or it is empty.", "Choose one in the list of segments.")
+            edited = edit(labels, label)
+        except BreastTumorSegError as error:
+            self._tell(str(error))
+            return
+        self._write(edited)
+        self._tell("")
+
+    def _write(self, labels: np.ndarray) -> None:
+        editor = self.ui.editor
+        chosen = editor.currentSegmentID()
+        editor.saveStateForUndo()
+        self._correction.write(labels)
+        self._select(chosen)
+        self._unkept = True
+
+    def _select(self, segment_id: str) -> None:
+        """Choose a segment; the first where it is gone."""
+        ids = self._correction.segmentation.GetSegmentation().GetSegmentIDs()
+        if ids:
+            self.ui.editor.setCurrentSegmentID(segment_id if segment_id in ids else ids[0])
+
+    # Buttons
+
+    def _connect(self) -> None:
+        ui = self.ui
+        ui.correctSection.connect("contentsCollapsed(bool)", lambda _collapsed: self._on_section())
+        for button, edit in (
+            (ui.growButton, lambda labels, label: edits.resize(labels, label, self._grid, self._millimetres)),
+            (ui.shrinkButton, lambda labels, label: edits.resize(labels, label, self._grid, -self._millimetres)),
+            (ui.fillButton, edits.fill_holes),
+            (ui.smoothButton, lambda labels, label: edits.smooth(labels, label, self._grid, self._millimetres)),
+            (ui.splitButton, lambda labels, label: edits.split(labels, label, self._grid)),
+            (ui.thresholdButton, self._thresholded),
+        ):
+            button.connect("clicked()", lambda edit=edit: self._edit(edit))
+        ui.probabilityButton.connect("clicked()", lambda: self._edit(self._from_probability, needs_lesion=False))
+        ui.restartButton.connect(
+            "clicked()", lambda: self._edit(lambda *_now: self._case.automatic, needs_lesion=False)
+        )
+        ui.saveButton.connect("clicked()", self._on_save)
+        for button, on_click in (
+            (ui.keepButton, self._keep),
+            (ui.removeButton, self._remove),
+            (ui.addButton, self._add),
+        ):
+            button.connect(
+                "clicked(bool)", lambda on, b=button, f=on_click: self._ask_for_click((b, f) if on else None)
+            )
+
+    def _actions(self) -> dict[str, Callable[[], None]]:
+        editor = self.ui.editor
+        effects = {PAINT_KEY: "Paint", ERASE_KEY: "Erase", NO_EFFECT_KEY: ""}
+        undo = {"Z": editor.undo, "Ctrl+Z": editor.undo, "Y": editor.redo, "Ctrl+Y": editor.redo}
+        return undo | {key: lambda name=name: self._use_effect(name) for key, name in effects.items()}
+
+    @property
+    def _case(self) -> Any:
+        return self._reading.subject.case
+
+    @property
+    def _grid(self) -> Any:
+        return self._case.geometry
+
+    @property
+    def _millimetres(self) -> float:
+        return self.ui.millimetreBox.value
+
+    def _on_section(self) -> None:
+        if not self.is_open:
+            self._leave()
+            if self._reading.subject is not None:
+                self._reading.subject.show_contour(True)
+        self.refresh()
+
+    def _use_effect(self, name: str) -> None:
+        self._ask_for_click(None)
+        self.ui.editor.setActiveEffectByName(name)
+        effect = self.ui.editor.activeEffect()
+        if effect is not None:
+            effect.setCommonParameter("BrushSphere", 1)  # strokes are balls, not discs in one slice
+
+    def _thresholded(self, labels: np.ndarray, label: int) -> np.ndarray:
+        subtraction = self._reading.subject.enhancement
+        low = self.ui.thresholdSlider.value
+        return growing.threshold_near(labels, label, subtraction, low, np.inf, self._grid, self._millimetres)
+
+    def _from_probability(self, labels: np.ndarray, _label: int) -> np.ndarray:
+        return edits.from_probability(labels, self._case.probability, self.ui.probabilitySlider.value)
+
+    # Clicks
+
+    def _ask_for_click(self, wanted: tuple[Any, Callable[[tuple[int, int, int]], None]] | None) -> None:
+        """Wait for a click into a view, of one button at a time."""
+        if self._pending is not None:
+            self._pending[0].checked = False
+        self._pending = wanted
+        self._clicks.switch(wanted is not None)
+        if wanted is not None:
+            wanted[0].checked = True
+            self.ui.editor.setActiveEffect(None)  # else the click would paint, too
+            self._tell(_("Click into an image."))
+
+    def _on_click(self, position_ras: list[float]) -> None:
+        index = scene.index_of(self._reading.subject.post, position_ras)
+        action = self._pending[1]
+        self._ask_for_click(None)
+        if index is not None:
+            action(index)
+
+    def _keep(self, index: tuple[int, int, int]) -> None:
+        self._edit(lambda labels, _label: edits.keep_lesion(labels, self._clicked(labels, index)), needs_lesion=False)
+
+    def _remove(self, index: tuple[int, int, int]) -> None:
+        self._edit(lambda labels, _label: edits.remove_lesion(labels, self._clicked(labels, index)), needs_lesion=False)
+
+    def _add(self, index: tuple[int, int, int]) -> None:
+        case, enhancement = self._case, self._reading.subject.enhancement
+        self._edit(
+            lambda labels, _label: growing.add_from_seed(labels, index, enhancement, case.breast, case.geometry),
+            needs_lesion=False,
+        )
+
+    def _clicked(self, labels: np.ndarray, index: tuple[int, int, int]) -> int:
+        label = edits.lesion_at(labels, index, self._grid)
+        if not label:
+            raise InputError("There is no lesion where you clicked.", "Click into one.")
+        return label
+
+    # Saving
+
+    def _on_save(self) -> None:
+        correction, case, store = self._correction, self._case, self._reading.session.store
+        labels = correction.labels
+        change = compare(case.automatic, labels, case.geometry)
+
+        def save(place: Place, seconds: float) -> CorrectionRecord:
+            return store.save_correction(place, labels, case.geometry, case.automatic_sha256, change, seconds)
+
+        try:
+            record = self._reading.keep(save)
+        except BreastTumorSegError as error:
+            self._tell(_("Not saved; your edits are still here. {error}").format(error=error))
+            return
+        self._unkept = False
+        self._tell(_("Saved as a new version, {file}.").format(file=record.file))
+
+    def _tell(self, text: str) -> None:
+        self.ui.messageLabel.text = text
+        self.ui.messageLabel.visible = bool(text)
+
+
+def change_words(change: Change) -> str:
+    """What was changed, in a line or two."""
+    words = _("{corrected:.2f} ml, was {automatic:.2f} ml: {added:.2f} added, {removed:.2f} removed. {agreement}")
+    if np.isnan(change.dice):
+        agreement = _("Both masks are empty.")
+    elif np.isinf(change.hd95_mm):
+        agreement = _("Dice {dice:.2f}; one mask is empty.").format(dice=change.dice)
+    else:
+        agreement = _("Dice {dice:.2f}, HD95 {hd95:.1f} mm.").format(dice=change.dice, hd95=change.hd95_mm)
+    return words.format(
+        corrected=change.corrected_ml,
+        automatic=change.automatic_ml,
+        added=change.added_ml,
+        removed=change.removed_ml,
+        agreement=agreement,
+    )
