@@ -80,13 +80,16 @@ def _agreement(study: Study, analysis: Analysis) -> Row:
         if (row["model"] == ALL or several)
         and (row["kind"] != "between" or (row["reader_a"], row["reader_b"]) in pairs)
     ]
-    drawn = [(row["label"], row["statistics"]) for row in rows if row["model"] == ALL]
+    drawn = [
+        (_label(row["kind"], *map(figures.axis_name, (row["reader_a"], row["reader_b"]))), row["statistics"])
+        for row in rows
+        if row["model"] == ALL
+    ]
     return {
         "confusion": [(*pair, tables[pair].tolist(), int(tables[pair].max())) for pair in pairs],
         "pairs": len(tables),
         "most_pairs": MOST_PAIRS,
         "kinds": {kind: [row for row in rows if row["kind"] == kind] for kind in ("between", ALL, "within")},
-        "several_models": several,
         "kappas": figures.kappas(drawn) if drawn else "",
         "between_masks": _between_masks(analysis.dice_between_readers),
     }
@@ -99,12 +102,15 @@ def _comparisons(rows: Sequence[Row]) -> list[Row]:
         rows, key=lambda row: (row["kind"], row["reader_a"], row["reader_b"], row["model"])
     ):
         statistics = {row["statistic"]: row for row in group}
-        label = {"between": f"{a} and {b}", "within": f"{a}, again", ALL: "All readers (Fleiss)"}[kind]
         n = next(iter(statistics.values()))["n"]
         names = {"kind": kind, "reader_a": a, "reader_b": b, "model": model}
-        found.append(names | {"label": label, "n": n, "statistics": statistics})
+        found.append(names | {"label": _label(kind, a, b), "n": n, "statistics": statistics})
     order = ["between", ALL, "within"]
     return sorted(found, key=lambda row: (order.index(row["kind"]), row["reader_a"], row["reader_b"]))
+
+
+def _label(kind: str, a: str, b: str) -> str:
+    return {"between": f"{a} and {b}", "within": f"{a}, again", ALL: "All readers (Fleiss)"}[kind]
 
 
 def _between_masks(rows: Sequence[Row]) -> list[Row]:

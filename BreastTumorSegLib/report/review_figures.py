@@ -73,7 +73,7 @@ def kappas(comparisons: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
     """Kappas with their 95 % intervals.
 
     Args:
-        comparisons: What is compared, and its rows of `agreement.csv` by statistic; the first stands at the top.
+        comparisons: What is compared, with `axis_name`s, and its rows of `agreement.csv` by statistic, from the top.
     """
     figure, axes = _wide(1.3 + 0.62 * len(comparisons))
     for place, (_, rows) in enumerate(comparisons):
@@ -81,7 +81,7 @@ def kappas(comparisons: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
             _interval(axes, place, FLEISS.get(statistic, statistic), row)
     for label, color, marker in KAPPAS.values():
         axes.plot([], [], marker, color=color, label=label)
-    axes.set_yticks(range(len(comparisons)), [_name(label, 2 * LONGEST_NAME) for label, _ in comparisons])
+    axes.set_yticks(range(len(comparisons)), [label for label, _ in comparisons])
     axes.set_ylim(len(comparisons) - 0.5, -0.5)
     axes.set_xlim(right=1.02)
     axes.axvline(0, color=GREY, linewidth=0.8)
@@ -89,6 +89,12 @@ def kappas(comparisons: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
     axes.legend(frameon=False, fontsize=9, ncols=3, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.2)
     axes.grid(axis="y", visible=False)
     return _source(figure)
+
+
+def axis_name(text: str) -> str:
+    """A reader's name short enough for an axis; a dollar sign would start a formula."""
+    short = text if len(text) <= LONGEST_NAME else text[: LONGEST_NAME - 1] + "\N{HORIZONTAL ELLIPSIS}"
+    return short.replace("$", r"\$")
 
 
 def _interval(axes: Axes, place: int, statistic: str, row: Mapping[str, Any]) -> None:
@@ -120,7 +126,7 @@ def _boxes(
 
 
 def _reader_ticks(axes: Axes, names: Sequence[str], values: Sequence[Sequence[Any] | np.ndarray]) -> None:
-    axes.set_xticks(range(len(names)), _numbered([_name(name) for name in names], values))
+    axes.set_xticks(range(len(names)), _numbered([axis_name(name) for name in names], values))
     if len(names) > CROWDED:
         axes.tick_params(axis="x", labelrotation=90)
     axes.set_xlim(-0.6, max(len(names), 3) - 0.4)
@@ -128,12 +134,6 @@ def _reader_ticks(axes: Axes, names: Sequence[str], values: Sequence[Sequence[An
 
 def _numbered(names: Sequence[str], values: Sequence[Sequence[Any] | np.ndarray]) -> list[str]:
     return [f"{name}\n{len(found)}" for name, found in zip(names, values, strict=True)]
-
-
-def _name(text: str, longest: int = LONGEST_NAME) -> str:
-    """A name short enough for an axis; a dollar sign would start a formula."""
-    short = text if len(text) <= longest else text[: longest - 1] + "\N{HORIZONTAL ELLIPSIS}"
-    return short.replace("$", r"\$")
 
 
 def _wide(height: float) -> tuple[Figure, Axes]:
