@@ -114,6 +114,8 @@ def _label(kind: str, a: str, b: str) -> str:
 
 
 def _between_masks(rows: Sequence[Row]) -> list[Row]:
+    """Each pair of readers, those with the most masks in common first."""
+
     def pair(row: Row) -> tuple[str, str]:
         return row["reader_a"], row["reader_b"]
 
@@ -122,7 +124,7 @@ def _between_masks(rows: Sequence[Row]) -> list[Row]:
         members = list(group)
         dice, distance = ([row[name] for row in members] for name in ("dice", "hd95_mm"))
         found.append({"label": f"{a} and {b}", "n": len(members), "dice": median(dice), "hd95_mm": median(distance)})
-    return found
+    return sorted(found, key=lambda row: -row["n"])
 
 
 def _changes(study: Study, analysis: Analysis) -> Row:

@@ -18,7 +18,7 @@ from BreastTumorSegLib.review.records import Change, Score
 WIDTH_IN = 10.5
 LONGEST_NAME = 22
 CROWDED = 6  # readers from which on their names are turned
-GREY, ADDED, REMOVED = "#5b6675", "#4aa564", "#e58bb5"  # added and removed as in the paper's figure 6
+GREY, PALE, ADDED, REMOVED = "#5b6675", "#aab4c2", "#4aa564", "#e58bb5"  # added and removed as in the paper's figure 6
 KAPPAS = {
     "cohen_kappa_4": ("four classes", "#c2352b", "o"),
     "cohen_kappa_4_quadratic": ("four classes, quadratic weights", "#f0b429", "D"),
@@ -42,12 +42,12 @@ def dice_and_distance(changes: Mapping[Score, Sequence[Change]]) -> str:
 
 
 def seconds(readers: Mapping[str, Sequence[float]]) -> str:
-    """Seconds a case, by reader."""
+    """Seconds a mask, by reader."""
     figure, axes = _wide(3.6)
     values = [finite(values) for values in readers.values()]
-    _boxes(axes, values, np.arange(len(values)), [GREY] * len(values))
+    _boxes(axes, values, np.arange(len(values)), [PALE] * len(values))
     _reader_ticks(axes, list(readers), values)
-    axes.set_ylabel("Seconds a case")
+    axes.set_ylabel("Seconds a mask")
     axes.set_ylim(bottom=0)
     return _source(figure)
 
@@ -126,14 +126,15 @@ def _boxes(
 
 
 def _reader_ticks(axes: Axes, names: Sequence[str], values: Sequence[Sequence[Any] | np.ndarray]) -> None:
-    axes.set_xticks(range(len(names)), _numbered([axis_name(name) for name in names], values))
-    if len(names) > CROWDED:
-        axes.tick_params(axis="x", labelrotation=90)
+    crowded = len(names) > CROWDED
+    labels = _numbered([axis_name(name) for name in names], values, "{} ({})" if crowded else "{}\n{}")
+    axes.set_xticks(range(len(names)), labels)
+    axes.tick_params(axis="x", labelrotation=90 if crowded else 0)
     axes.set_xlim(-0.6, max(len(names), 3) - 0.4)
 
 
-def _numbered(names: Sequence[str], values: Sequence[Sequence[Any] | np.ndarray]) -> list[str]:
-    return [f"{name}\n{len(found)}" for name, found in zip(names, values, strict=True)]
+def _numbered(names: Sequence[str], values: Sequence[Sequence[Any] | np.ndarray], form: str = "{}\n{}") -> list[str]:
+    return [form.format(name, len(found)) for name, found in zip(names, values, strict=True)]
 
 
 def _wide(height: float) -> tuple[Figure, Axes]:
