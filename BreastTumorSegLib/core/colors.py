@@ -8,6 +8,9 @@ BREAST = "#39c2d7"
 CURVE_TYPES = ("#c3c9d1", "#3b7dbd", "#f0b429", "#c2352b")
 """One a curve type: not enhancing, persistent, plateau, washout."""
 
+SCORES = ("#2c7bb6", "#abd9e9", "#fdae61", "#d7191c")
+"""One a score, from Good to Missed; ColorBrewer's RdYlBu."""
+
 # Krzywinski's twelve colours for colour blindness (mk.bcgsc.ca/colorblind), cool to warm first.
 CLUSTERS = (
     "#008df9",

@@ -7,8 +7,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from BreastTumorSegLib.core import colors
 from BreastTumorSegLib.core.errors import OutputError
 from BreastTumorSegLib.core.events import Events
@@ -16,6 +14,7 @@ from BreastTumorSegLib.core.exam import TimeSource, first_post_index
 from BreastTumorSegLib.core.result import CURVE_TYPES, LEFT, RIGHT, ExamResult, Lesion, Reading
 from BreastTumorSegLib.kinetics.composition import composition
 from BreastTumorSegLib.report.figures import MOST_LESIONS, Figures, Panel, curves
+from BreastTumorSegLib.report.page import page_environment
 
 
 def write_report(result: ExamResult, path: Path, events: Events | None = None) -> None:
@@ -53,14 +52,8 @@ def summary(lesions: tuple[Lesion, ...]) -> str:
 
 
 def _page(result: ExamResult, events: Events) -> str:
-    environment = Environment(
-        loader=PackageLoader("BreastTumorSegLib.report", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"number": _number, "columns": _columns, "widths": _widths}
+    environment = page_environment()
+    environment.filters |= {"columns": _columns, "widths": _widths}
     template = environment.get_template("report.html.j2")
     return template.render(_figures(result, events) | _facts(result))
 
@@ -133,11 +126,6 @@ def read_at(reading: Reading) -> str:
     if abs(reading.used_s - reading.wanted_s) < 0.5:
         return f"{seconds[0]} after injection"
     return f"{seconds[0]} after injection, instead of {reading.wanted_s:.0f} s, as this exam's phases come"
-
-
-def _number(value: float, digits: int = 0) -> str:
-    """A number with so many digits after the point; a dash where it is not defined."""
-    return f"{value:.{digits}f}" if math.isfinite(value) else "\N{EN DASH}"
 
 
 def _columns(panels: list[Panel]) -> list[int]:
