@@ -23,6 +23,11 @@ class LoadAhead:
         self._done: Callable[[Any], None] | None = None
         self._progress: Callable[[Progress], None] = lambda _said: None
 
+    @property
+    def ready(self) -> bool:
+        """Whether something was read that nobody has asked for yet."""
+        return self._position is not None and self._task is None
+
     def get(
         self, position: int, done: Callable[[Any], None], progress: Callable[[Progress], None] = lambda _said: None
     ) -> None:

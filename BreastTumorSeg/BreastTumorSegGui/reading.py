@@ -66,6 +66,11 @@ class Reading:
             return "Open a worklist, or the result."
         return self.session.store.reason_against_writing
 
+    @property
+    def is_ahead(self) -> bool:
+        """Whether the next case is read already."""
+        return self._ahead.ready
+
     def open(self, session: Session, read: Callable[[Entry], Work]) -> None:
         """Begin, or go on, where the reader stopped.
 
