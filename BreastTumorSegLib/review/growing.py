@@ -1,4 +1,4 @@
-"""Corrections that follow the image: a missed lesion from a click, and a lesion by threshold. For `labels`, see `edits`."""
+"""Corrections that follow an image: a missed lesion from a click, a lesion by threshold. For `labels`, see `edits`."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def add_from_seed(
         subtraction[box].astype(np.float32), [SMOOTHING_MM / step for step in geometry.spacing_zyx]
     )
     start = _brightest(image, allowed, tuple(at - part.start for at, part in zip(seed, box, strict=True)), geometry)
-    surroundings, deviation = _median_and_deviation(image[::2, ::2, ::2][allowed[::2, ::2, ::2]])
+    surroundings, deviation = _median_and_deviation(image[allowed][::8])
     contrast = image[start] - surroundings
     if not contrast > LEAST_CONTRAST * deviation:
         raise InputError("Nothing enhances where you clicked.", "Click on the brightest part of the lesion.")
