@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import slicer
-from BreastTumorSegLib.review.changes import added_removed, compare
 
 from BreastTumorSegGui import scene, terminology
 from BreastTumorSegGui.scene import SegmentStyle
 from BreastTumorSegGui.subject import Subject
+from BreastTumorSegLib.core.boxes import bounding_box
+from BreastTumorSegLib.review.changes import added_removed, compare
 from BreastTumorSegLib.review.records import Change
 
 YELLOW = (1.0, 0.85, 0.1)
@@ -59,21 +60,22 @@ class Correction:
         """Let the mask be another one."""
         styles = [
             SegmentStyle(label, f"{_PREFIX}{label}", f"Lesion {label}", YELLOW, terminology.lesion(""), 0.0, 1.0)
-            for label in np.flatnonzero(np.bincount(labels.ravel()))[1:].tolist()
+            for label in np.unique(labels[labels > 0]).tolist()
         ]
-        scene.replace_segments(self.segmentation, labels, self._case.geometry, styles)
+        box = bounding_box(labels)
+        scene.replace_segments(self.segmentation, labels[box], box, self._case.geometry, styles)
         if not styles:  # something to paint in
             self.segmentation.GetSegmentation().AddEmptySegment(f"{_PREFIX}1", "Lesion 1", YELLOW)
 
     def show_changes(self) -> Change:
         """Show added voxels in green and removed ones in pink, and measure them."""
         labels = self.labels
-        changed = added_removed(self._case.automatic, labels)
+        changed, box = added_removed(self._case.automatic, labels)
         styles = [
             SegmentStyle(1, "Added", "Added", GREEN, "", 0.5, 0.0),
             SegmentStyle(2, "Removed", "Removed", PINK, "", 0.5, 0.0),
         ]
-        scene.replace_segments(self._changes, changed, self._case.geometry, styles)
+        scene.replace_segments(self._changes, changed, box, self._case.geometry, styles)
         return compare(self._case.automatic, labels, self._case.geometry)
 
     def remove(self) -> None:

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import qt
 import slicer
-from BreastTumorSegLib.review.changes import compare
 from slicer.i18n import tr as _
 
 from BreastTumorSegGui import scene
@@ -19,7 +18,8 @@ from BreastTumorSegGui.keys import Keys
 from BreastTumorSegGui.reading import Reading
 from BreastTumorSegLib.core.errors import BreastTumorSegError, InputError
 from BreastTumorSegLib.io import read_volume
-from BreastTumorSegLib.review import edits, growing
+from BreastTumorSegLib.review import edits, growing, shapes
+from BreastTumorSegLib.review.changes import compare
 from BreastTumorSegLib.review.masks import Edits
 from BreastTumorSegLib.review.records import CORRECTION_GUIDELINES, Change, CorrectionRecord, Place
 
@@ -252,11 +252,11 @@ class CorrectPanel:
         ui = self.ui
         ui.correctSection.connect("contentsCollapsed(bool)", lambda _collapsed: self._on_section())
         for button, edit in (
-            (ui.growButton, lambda labels, label: edits.resize(labels, label, self._grid, self._millimetres)),
-            (ui.shrinkButton, lambda labels, label: edits.resize(labels, label, self._grid, -self._millimetres)),
+            (ui.growButton, lambda labels, label: shapes.resize(labels, label, self._grid, self._millimetres)),
+            (ui.shrinkButton, lambda labels, label: shapes.resize(labels, label, self._grid, -self._millimetres)),
             (ui.fillButton, edits.fill_holes),
-            (ui.smoothButton, lambda labels, label: edits.smooth(labels, label, self._grid, self._millimetres)),
-            (ui.splitButton, lambda labels, label: edits.split(labels, label, self._grid)),
+            (ui.smoothButton, lambda labels, label: shapes.smooth(labels, label, self._grid, self._millimetres)),
+            (ui.splitButton, lambda labels, label: shapes.split(labels, label, self._grid)),
             (ui.thresholdButton, self._thresholded),
         ):
             button.connect("clicked()", lambda edit=edit: self._edit(edit))

@@ -38,6 +38,7 @@ class ReviewPanel:
         self._reading = reading
         self._exam = exam
         self._settings = settings
+        self._found: tuple[int, ...] = ()
         self.ui.readerEdit.text = settings.reader
         self.ui.storeFolderEdit.setCurrentPath(str(settings.reviews_folder))
         reading.listeners.append(self.refresh)
@@ -70,7 +71,7 @@ class ReviewPanel:
         self.ui.previousButton.enabled = session.index > 0
         self.ui.nextButton.enabled = session.index + 1 < len(session)
         self._show_time()
-        self._tell(self._reading.problem or session.store.reason_against_writing)
+        self._tell(self._reading.problem or session.store.reason_against_writing or self._notice(session))
 
     def _connect(self) -> None:
         ui = self.ui
@@ -106,12 +107,16 @@ class ReviewPanel:
             return
         self._settings.reader = session.store.reader
         self._settings.reviews_folder = folder
+        self._found = session.unsaved
         self._reading.open(session, read)
-        if session.unsaved:
-            numbers = ", ".join(str(index + 1) for index in session.unsaved)
-            self._tell(
-                _("Case {numbers}: edits that were not saved are kept; open Correct there.").format(numbers=numbers)
-            )
+
+    def _notice(self, session: Session) -> str:
+        """Edits that were there when the session began, as after a crash, and that are not saved yet."""
+        left = [str(index + 1) for index in self._found if index in session.unsaved]
+        if not left:
+            return ""
+        words = _("Case {numbers}: edits that were not saved are kept; they come back where Correct is opened.")
+        return words.format(numbers=", ".join(left))
 
     def _store(self, path: Path, reader: str) -> Store:
         """The reader's store; a damaged one is set aside where the user agrees."""

@@ -11,7 +11,7 @@ import slicer
 import vtk
 import vtk.util.numpy_support
 
-from BreastTumorSegLib.core.boxes import bounding_box
+from BreastTumorSegLib.core.boxes import Box
 from BreastTumorSegLib.core.errors import InputError
 from BreastTumorSegLib.core.geometry import Geometry
 
@@ -156,18 +156,22 @@ def _add_segments(
 
 
 def replace_segments(
-    segmentation: slicer.vtkMRMLSegmentationNode, labels: np.ndarray, geometry: Geometry, styles: Iterable[SegmentStyle]
+    segmentation: slicer.vtkMRMLSegmentationNode,
+    labels: np.ndarray,
+    box: Box,
+    geometry: Geometry,
+    styles: Iterable[SegmentStyle],
 ) -> None:
-    """Let a segmentation have these segments and no others; only the box that holds them is kept.
+    """Let a segmentation have these segments and no others.
 
     Args:
-        labels: uint8 (Z, Y, X).
+        labels: uint8, of a box of the grid alone: undo keeps many copies.
+        box: Where in the grid that is.
     """
-    box = bounding_box(labels)
     modified = segmentation.StartModify()
     try:
         segmentation.GetSegmentation().RemoveAllSegments()
-        _add_segments(segmentation, _oriented(labels[box], geometry, box), styles)
+        _add_segments(segmentation, _oriented(labels, geometry, box), styles)
     finally:
         segmentation.EndModify(modified)
 
@@ -239,10 +243,20 @@ def remove(nodes: Iterable[slicer.vtkMRMLNode | None]) -> None:
     """Take nodes out of the scene, with what displays them."""
     for node in nodes:
         if node is not None and node.GetScene() is not None:
+            _take_off_views(node)
             if node.IsA("vtkMRMLDisplayableNode"):
                 for index in reversed(range(node.GetNumberOfDisplayNodes())):
                     slicer.mrmlScene.RemoveNode(node.GetNthDisplayNode(index))
             slicer.mrmlScene.RemoveNode(node)
+
+
+def _take_off_views(node: slicer.vtkMRMLNode) -> None:
+    """A view would keep the voxels of a volume that is removed while it is shown."""
+    for composite in slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode"):
+        if composite.GetBackgroundVolumeID() == node.GetID():
+            composite.SetBackgroundVolumeID(None)
+        if composite.GetForegroundVolumeID() == node.GetID():
+            composite.SetForegroundVolumeID(None)
 
 
 @contextmanager
@@ -302,7 +316,7 @@ def _image(array: np.ndarray) -> vtk.vtkImageData:
 
 
 def _oriented(
-    labels: np.ndarray, geometry: Geometry, box: tuple[slice, slice, slice] = (slice(None),) * 3
+    labels: np.ndarray, geometry: Geometry, box: Box = (slice(None), slice(None), slice(None))
 ) -> slicer.vtkOrientedImageData:
     """An image of the labels in a box of a grid."""
     image = slicer.vtkOrientedImageData()

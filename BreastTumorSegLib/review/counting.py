@@ -1,7 +1,7 @@
 """Which of a study's records count.
 
-Of several of one reader and position the last counts. Of these, hidden repeats serve the agreement of a reader with
-themselves and nothing else; everything else looks at first presentations.
+Of several of one reader, position and item the last counts. Of these, hidden repeats serve the agreement of a reader
+with themselves and nothing else; everything else looks at first presentations.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ ALL = "all"
 
 
 def counting(records: Sequence[Record]) -> list[Record]:
-    """The last record of each reader and position."""
-    return list({(record.reader, record.position): record for record in records}.values())
+    """The last record of each reader, position and item: another worklist has another item at the position."""
+    return list({(record.reader, record.position, record.item): record for record in records}.values())
 
 
 def by_reader(records: Sequence[Record], repeat: bool = False) -> dict[str, dict[str, Record]]:

@@ -84,7 +84,7 @@ class Place:
 
 @dataclass(frozen=True)
 class ScoreRecord:
-    """One saved score. Of several of one reader and position, the last counts.
+    """One saved score. Of several of one reader, position and item, the last counts.
 
     Attributes:
         id: Unique, everywhere.
@@ -138,7 +138,7 @@ class Change:
 
 @dataclass(frozen=True)
 class CorrectionRecord:
-    """One saved version of a corrected mask. All are kept; of one reader and position, the last counts.
+    """One saved version of a corrected mask. All are kept; of one reader, position and item, the last counts.
 
     Attributes:
         id: Unique, everywhere.

@@ -58,7 +58,7 @@ def open_worklist(module, desktop, path, reader, stores):
 
 @pytest.fixture(scope="module")
 def cohort(tmp_path_factory):
-    """Ten simulated exams, and the masks of two models: one cuts the lesions too small, one too large or misses them."""
+    """Ten simulated exams, and masks of two models: one cuts the lesions too small, one too large or misses them."""
     folder = tmp_path_factory.mktemp("cohort")
     for seed in range(100, 110):
         case = f"DUKE_S{seed}"
@@ -166,21 +166,19 @@ def check_agreement(folder, found):
         pair = [first[reader][item] for item in again], list(again.values())
         check_pair(table, {"kind": "within", "reader_a": reader}, *pair)
     counts, _categories = aggregate_raters(np.array([[first[reader][item] for reader in READERS] for item in items]))
-    assert value(table, {"statistic": "fleiss_kappa"}) == pytest.approx(fleiss_kappa(counts), abs=1e-6)
+    assert value(table, {"statistic": "fleiss_kappa_4"}) == pytest.approx(fleiss_kappa(counts), abs=1e-6)
 
 
 def check_pair(table, key, one, other):
-    for statistic, weights in (("cohen_kappa", None), ("cohen_kappa_quadratic", "quadratic")):
+    for statistic, weights in (("cohen_kappa_4", None), ("cohen_kappa_4_quadratic", "quadratic")):
         expected = cohen_kappa_score(one, other, weights=weights, labels=range(4))
         assert value(table, key | {"statistic": statistic}) == pytest.approx(expected, abs=1e-6)
     square = np.zeros((4, 4))
     np.add.at(square, (one, other), 1)
-    assert value(table, key | {"statistic": "cohen_kappa"}) == pytest.approx(cohens_kappa(square).kappa, abs=1e-6)
+    assert value(table, key | {"statistic": "cohen_kappa_4"}) == pytest.approx(cohens_kappa(square).kappa, abs=1e-6)
     two = [[code > 0 for code in codes] for codes in (one, other)]
     expected = cohen_kappa_score(*two)
-    assert value(table, key | {"statistic": "cohen_kappa_two_classes"}) == pytest.approx(
-        expected, abs=1e-6, nan_ok=True
-    )
+    assert value(table, key | {"statistic": "cohen_kappa_2"}) == pytest.approx(expected, abs=1e-6, nan_ok=True)
 
 
 def value(table, key):
@@ -214,7 +212,9 @@ def long_worklist(tmp_path_factory):
     return folder / "long.json"
 
 
-def test_a_long_worklist_stays_quick_and_needs_no_more_memory(module, desktop, long_worklist, tmp_path):
+def test_a_long_worklist_stays_quick_and_needs_no_more_memory(
+    module, desktop, long_worklist, tmp_path, record_property
+):
     """A hundred cases, as fast as keys can be pressed: the median is what a hurried reader waits for."""
     open_worklist(module, desktop, long_worklist, "ann", tmp_path)
     module.panels.score.ui.scoreSection.collapsed = False
@@ -227,9 +227,8 @@ def test_a_long_worklist_stays_quick_and_needs_no_more_memory(module, desktop, l
         memory.append(psutil.Process().memory_info().rss / 2**20)
     assert len(module.logic.reading.session) == 500
     assert module.logic.reading.session.scored == 100
-    print(
-        f"median {statistics.median(waits):.2f} s, longest {max(waits):.2f} s; {memory[20]:.0f} to {memory[-1]:.0f} MiB"
-    )
+    record_property("waits", f"median {statistics.median(waits):.2f} s, longest {max(waits):.2f} s")
+    record_property("memory", f"{memory[20]:.0f} to {memory[-1]:.0f} MiB")
     assert statistics.median(waits) < 1.0
     one_case = 256 * 256 * 80 * (2 + 2 + 4 + 1) / 2**20
     assert max(memory[50:]) - max(memory[10:50]) < one_case
@@ -245,5 +244,4 @@ def test_the_next_case_is_there_when_it_is_asked_for(module, desktop, long_workl
         start = time.monotonic()
         press(module, desktop, "2")
         waits.append(time.monotonic() - start)
-    print(f"longest {max(waits):.2f} s")
     assert max(waits) < 1.0
