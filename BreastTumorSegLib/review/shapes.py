@@ -88,8 +88,8 @@ def split(labels: np.ndarray, label: int, geometry: Geometry) -> np.ndarray:
     """A lesion in two: the part with more voxels keeps the label, the other gets one above the highest.
 
     A lesion in separate parts is split into the largest and the others. Else it is cut at its neck: its depth, the
-    distance to the surface, has two peaks that stay apart down to the depth of the neck. Of all peaks that is the one
-    farthest above its neck, and each voxel goes to the peak that a watershed on the depth leads to.
+    distance to the surface, has two peaks that stay apart down to the depth of the neck. They are the deepest and, of
+    the others, the one farthest above its neck. Each voxel goes to the nearer of the two, as they are above that neck.
 
     Raises:
         InputError: There is no such lesion, it has no neck of at most 0.85 of the smaller part's depth, or lesion 255
@@ -114,8 +114,10 @@ def _cut(lesion: np.ndarray, label: int, geometry: Geometry) -> np.ndarray:
     peaks = _peaks(depth, NECK)
     if peaks is None:
         raise InputError(f"Lesion {label} has no neck to split it at.", "Separate it with the eraser.")
-    slope = np.round((1 - depth / depth.max()) * np.iinfo(np.uint16).max).astype(np.uint16)
-    return np.where(lesion, ndimage.watershed_ift(slope, peaks, TOUCHING), 0)
+    nearest = ndimage.distance_transform_edt(
+        peaks == 0, geometry.spacing_zyx, return_distances=False, return_indices=True
+    )
+    return np.where(lesion, peaks[tuple(nearest)], 0)
 
 
 def _peaks(depth: np.ndarray, neck: float) -> np.ndarray | None:
