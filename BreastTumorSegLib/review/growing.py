@@ -34,7 +34,7 @@ JUMP = 1.5
 LEAST_ML = 0.014
 """A sphere of 3 mm: less can't be told from noise."""
 
-LEAST_CONTRAST = 2.5
+LEAST_CONTRAST = 3.0
 """A seed enhances if it is so many deviations above its surroundings."""
 
 SMOOTHING_MM = 0.6

