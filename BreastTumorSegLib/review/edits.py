@@ -113,7 +113,9 @@ def from_probability(labels: np.ndarray, probability: np.ndarray, threshold: flo
             f"Choose a lower one; the highest in this exam is {np.max(probability, initial=0):.3g}.",
         )
     numbers = np.zeros(count + 1, np.uint8)
-    for part, label in _numbering(parts, kept, labels[box], np.unique(labels)).items():
+    for part, label in _numbering(
+        parts, kept, labels[box], np.flatnonzero(np.bincount(labels[bounding_box(labels)].ravel()))
+    ).items():
         numbers[part] = label
     result = np.zeros_like(labels)
     result[box] = numbers[parts]
@@ -123,9 +125,10 @@ def from_probability(labels: np.ndarray, probability: np.ndarray, threshold: flo
 def _numbering(parts: np.ndarray, kept: list[int], old: np.ndarray, taken: np.ndarray) -> dict[int, int]:
     """Label of each part that is kept: an old lesion's, by most common voxels, or one that is not taken."""
     common = (parts > 0) & (old > 0)
-    pairs, voxels = np.unique(np.stack([parts[common], old[common]]), axis=1, return_counts=True)
+    pairs, voxels = np.unique(parts[common] * (MOST_LESIONS + 1) + old[common], return_counts=True)
     labels: dict[int, int] = {}
-    for part, label in pairs[:, np.argsort(-voxels, kind="stable")].T.tolist():
+    for pair in pairs[np.argsort(-voxels, kind="stable")].tolist():
+        part, label = divmod(pair, MOST_LESIONS + 1)
         if part in kept and part not in labels and label not in labels.values():
             labels[part] = label
     new = [part for part in kept if part not in labels]

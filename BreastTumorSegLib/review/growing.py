@@ -31,7 +31,10 @@ FRACTIONS = tuple(np.arange(45, 90, 5) / 100)
 JUMP = 1.5
 """A region this many times as large as at the next share has leaked."""
 
-LEAST_CONTRAST = 2.0
+LEAST_ML = 0.014
+"""A sphere of 3 mm: less can't be told from noise."""
+
+LEAST_CONTRAST = 3.0
 """A seed enhances if it is so many deviations above its surroundings."""
 
 SMOOTHING_MM = 0.6
@@ -79,7 +82,7 @@ def add_from_seed(
         raise InputError("Nothing enhances where you clicked.", "Click on the brightest part of the lesion.")
     image[~allowed] = -np.inf
     region = _grown(image, start, [surroundings + share * contrast for share in FRACTIONS], geometry)
-    if np.count_nonzero(region) < LEAST_VOXELS:
+    if np.count_nonzero(region) < max(LEAST_VOXELS, LEAST_ML / geometry.voxel_ml):
         raise InputError("What enhances where you clicked is too small for a lesion.", "Draw it by hand.")
     return replaced(labels, new, box, filled(region))
 
