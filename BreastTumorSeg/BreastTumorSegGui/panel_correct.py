@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from BreastTumorSegGui import scene
 from BreastTumorSegGui.clicks import Clicks
 from BreastTumorSegGui.correction import Correction
 from BreastTumorSegGui.keys import Keys
+from BreastTumorSegGui.message import tell
 from BreastTumorSegGui.reading import Reading
 from BreastTumorSegLib.core.errors import BreastTumorSegError, InputError
 from BreastTumorSegLib.io import read_volume
@@ -27,6 +29,7 @@ AUTOSAVE_S = 5.0
 CHANGES_MS = 300
 """How long after the last stroke what was changed is shown: a stroke should not wait for it."""
 EDITOR_TAG = "BreastTumorSegEditor"
+EFFECTS = ["Paint", "Erase", "Draw", "Scissors", "Threshold", "Islands", "Margin", "Smoothing"]
 PAINT_KEY, ERASE_KEY, NO_EFFECT_KEY = "A", "E", "Escape"
 
 
@@ -118,6 +121,7 @@ class CorrectPanel:
             said = self._restore(kept.restore, session.place)
         self._observe()
         self._show_changes()
+        self._suggest_threshold()
         self._tell(said)
 
     def _saved_labels(self) -> tuple[np.ndarray, str]:
@@ -156,6 +160,9 @@ class CorrectPanel:
             node.UnRegister(None)
             node.SetSingletonTag(EDITOR_TAG)
             node = slicer.mrmlScene.AddNode(node)
+        node.SetAttribute("BrushSphere", "1")  # strokes are balls, not discs in one slice
+        editor.setEffectNameOrder(EFFECTS)
+        editor.unorderedEffectsVisible = False
         editor.autoShowSourceVolumeNode = False  # the views show what the reader chose
         editor.setMRMLSegmentEditorNode(node)
         editor.setSegmentationNode(self._correction.segmentation)
@@ -182,6 +189,15 @@ class CorrectPanel:
         if self._correction is not None:
             self.ui.editor.setActiveEffect(None)
             self.ui.editor.removeViewObservations()
+
+    def _suggest_threshold(self) -> None:
+        """What parts the chosen lesion from its surroundings."""
+        slider, enhancement = self.ui.thresholdSlider, self._reading.subject.enhancement
+        slider.maximum = max(float(enhancement.max()), 1.0)
+        label = self._correction.label_of(self.ui.editor.currentSegmentID())
+        with suppress(InputError):  # an empty lesion has none
+            labels = self._correction.labels
+            slider.value = growing.suggested_threshold(labels, label, enhancement, self._grid, self._millimetres)
 
     # Edits
 
@@ -265,6 +281,7 @@ class CorrectPanel:
             "clicked()", lambda: self._edit(lambda *_now: self._case.automatic, needs_lesion=False)
         )
         ui.saveButton.connect("clicked()", self._on_save)
+        ui.editor.connect("currentSegmentIDChanged(QString)", self._on_segment)
         for button, on_click in (
             (ui.keepButton, self._keep),
             (ui.removeButton, self._remove),
@@ -299,12 +316,13 @@ class CorrectPanel:
                 self._reading.subject.show_contour(True)
         self.refresh()
 
+    def _on_segment(self, _segment_id: str) -> None:
+        if self._correction is not None:
+            self._suggest_threshold()
+
     def _use_effect(self, name: str) -> None:
         self._ask_for_click(None)
         self.ui.editor.setActiveEffectByName(name)
-        effect = self.ui.editor.activeEffect()
-        if effect is not None:
-            effect.setCommonParameter("BrushSphere", 1)  # strokes are balls, not discs in one slice
 
     def _thresholded(self, labels: np.ndarray, label: int) -> np.ndarray:
         subtraction = self._reading.subject.enhancement
@@ -364,16 +382,16 @@ class CorrectPanel:
             return store.save_correction(place, labels, case.geometry, case.automatic_sha256, change, seconds)
 
         try:
-            record = self._reading.keep(save)
+            self._reading.keep(save)
         except BreastTumorSegError as error:
             self._tell(_("Not saved; your edits are still here. {error}").format(error=error))
             return
         self._unkept = False
-        self._tell(_("Saved as a new version, {file}.").format(file=record.file))
+        session = self._reading.session
+        self._tell(_("Saved as version {number}.").format(number=session.versions(session.index)))
 
     def _tell(self, text: str) -> None:
-        self.ui.messageLabel.text = text
-        self.ui.messageLabel.visible = bool(text)
+        tell(self.ui.messageLabel, text)
 
 
 def change_words(change: Change) -> str:

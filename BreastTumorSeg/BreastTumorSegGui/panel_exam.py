@@ -13,6 +13,7 @@ from BreastTumorSegGui import ask, derived, exam_table, layouts, scene
 from BreastTumorSegGui.exam import Exam
 from BreastTumorSegGui.exam_sources import ExamSources, Loaded
 from BreastTumorSegGui.exam_table import Row
+from BreastTumorSegGui.message import tell
 from BreastTumorSegGui.phase_table import NAME, TIME, PhaseTable
 from BreastTumorSegGui.tasks import Progress, Task, Work, stage
 
@@ -186,8 +187,7 @@ class ExamPanel:
         self.ui.loadingBar.setValue(round(100 * said.fraction))
 
     def _tell(self, text: str) -> None:
-        self.ui.messageLabel.text = text
-        self.ui.messageLabel.visible = bool(text)
+        tell(self.ui.messageLabel, text)
 
     def _enable(self, rows: list[Row] | None = None) -> None:
         rows = self._exam.rows if rows is None else rows

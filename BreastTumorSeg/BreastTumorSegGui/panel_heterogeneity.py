@@ -12,6 +12,7 @@ from BreastTumorSegGui import heterogeneity, layouts
 from BreastTumorSegGui.clicks import Clicks
 from BreastTumorSegGui.exam import Exam
 from BreastTumorSegGui.heterogeneity import BREASTS, CHART, LESIONS, Heterogeneity, Order
+from BreastTumorSegGui.message import tell
 from BreastTumorSegGui.settings import Settings
 from BreastTumorSegGui.tasks import Progress, Task
 from BreastTumorSegLib.core.errors import ModelError
@@ -153,5 +154,4 @@ class HeterogeneityPanel:
             heterogeneity.show_voxel(self._map, curve)
 
     def _tell(self, text: str) -> None:
-        self.ui.messageLabel.text = text
-        self.ui.messageLabel.visible = bool(text)
+        tell(self.ui.messageLabel, text)

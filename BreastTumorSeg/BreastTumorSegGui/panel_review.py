@@ -11,6 +11,7 @@ from slicer.i18n import tr as _
 
 from BreastTumorSegGui import ask, result_case
 from BreastTumorSegGui.exam import Exam
+from BreastTumorSegGui.message import tell
 from BreastTumorSegGui.reading import Reading, from_files
 from BreastTumorSegGui.settings import Settings
 from BreastTumorSegGui.tasks import Work
@@ -140,8 +141,7 @@ class ReviewPanel:
         self.ui.timeLabel.text = _("Time on this case: {time}").format(time=f"{minutes}:{seconds:02}")
 
     def _tell(self, text: str) -> None:
-        self.ui.messageLabel.text = text
-        self.ui.messageLabel.visible = bool(text)
+        tell(self.ui.messageLabel, text)
 
 
 def _closing_on_error(store: Store, make: Callable[[], Session]) -> Session:

@@ -7,6 +7,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from BreastTumorSegGui.keys import Keys
+from BreastTumorSegGui.message import tell
 from BreastTumorSegGui.reading import Reading
 from BreastTumorSegLib.core.errors import BreastTumorSegError
 from BreastTumorSegLib.review.records import GUIDELINES, Exclusion, Score
@@ -121,5 +122,4 @@ class ScorePanel:
         self._reading.go(self._reading.session.index + by)
 
     def _tell(self, text: str) -> None:
-        self.ui.messageLabel.text = text
-        self.ui.messageLabel.visible = bool(text)
+        tell(self.ui.messageLabel, text)

@@ -13,6 +13,7 @@ from slicer.i18n import tr as _
 
 from BreastTumorSegGui import time_left
 from BreastTumorSegGui.exam import Exam
+from BreastTumorSegGui.message import tell
 from BreastTumorSegGui.segmentation import Order, Segmentation
 from BreastTumorSegGui.settings import Settings
 from BreastTumorSegGui.tasks import Progress, Task
@@ -168,8 +169,7 @@ class SegmentPanel:
         self.ui.logText.appendPlainText(text)
 
     def _tell(self, text: str) -> None:
-        self.ui.messageLabel.text = text
-        self.ui.messageLabel.visible = bool(text)
+        tell(self.ui.messageLabel, text)
 
 
 def _fill(selector: qt.QComboBox, entries: list[tuple[str, str]], chosen: str) -> None:

@@ -11,6 +11,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from BreastTumorSegGui import ask, setup
+from BreastTumorSegGui.message import tell
 from BreastTumorSegGui.settings import Settings
 from BreastTumorSegGui.setup import Setup
 from BreastTumorSegGui.tasks import Task
@@ -117,5 +118,4 @@ class SetupPanel:
         self.ui.copyButton.enabled = bool(self.ui.reportText.plainText)
 
     def _tell(self, text: str) -> None:
-        self.ui.messageLabel.text = text
-        self.ui.messageLabel.visible = bool(text)
+        tell(self.ui.messageLabel, text)

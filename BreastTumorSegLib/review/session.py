@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 from BreastTumorSegLib.core.errors import InputError
@@ -85,6 +86,7 @@ class Session:
         study = store.study()
         self._scores = {record.position: record for record in study.scores}
         self._corrections = {record.position: record for record in study.corrections}
+        self._versions = Counter(record.position for record in study.corrections)
 
     def __len__(self) -> int:
         return len(self._places)
@@ -122,6 +124,11 @@ class Session:
             self._scores[record.position] = record
         else:
             self._corrections[record.position] = record
+            self._versions[record.position] += 1
+
+    def versions(self, index: int) -> int:
+        """How many corrections of a place are kept."""
+        return self._versions[self._places[index].position]
 
     @property
     def scored(self) -> int:

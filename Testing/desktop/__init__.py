@@ -143,6 +143,7 @@ class Desktop(Hands):
 
     def screenshot(self, widget: Proxy, path: Path, width: int = 350) -> None:
         """A picture of a widget of the module, its panel so wide."""
+        self.spin()  # layouts follow their contents
         target = unwrap(widget)
         panel = self._parent
         height = max(panel.layout().totalHeightForWidth(width), panel.minimumSizeHint().height())
