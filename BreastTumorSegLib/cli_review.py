@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -45,18 +46,23 @@ def worklist(
     with reporting(Events()):
         *masks, out = _with_out(sources, "OUT.json")
         from BreastTumorSegLib.review.sampling import stratified_sample
-        from BreastTumorSegLib.review.session import store_path
+        from BreastTumorSegLib.review.session import check_study, store_path
         from BreastTumorSegLib.review.worklist import Worklist, write_worklist
 
         store_path(out.parent, name, "reader")  # refuses a name that no store could have
+        check_study(name)
         entries = _entries(masks, images, dice)
         if sample is not None:
             chosen = {item.id: item for item in stratified_sample([entry.item for entry in entries], sample, seed)}
             if not chosen:
                 raise InputError("No mask has a Dice.", "Give --dice, or a CSV with the column dice.")
             entries = [replace(e, item=chosen[e.item.id]) for e in entries if e.item.id in chosen]
-        write_worklist(Worklist(name, seed, repeats, tuple(entries)), out)
-    print(f"{out}: {len(entries)} masks")
+        made = Worklist(name, seed, repeats, tuple(entries))
+        write_worklist(made, out)
+    again = len(made.order("")) - len(entries)
+    print(f"{out}: {len(entries)} masks, {again} of them shown twice")
+    for stratum, count in sorted(Counter(e.item.stratum for e in entries if e.item.stratum).items()):
+        print(f"  {stratum}: {count}")
 
 
 @review_app.command()

@@ -9,6 +9,7 @@ from BreastTumorSegGui import scene, terminology
 from BreastTumorSegGui.scene import SegmentStyle
 from BreastTumorSegGui.subject import Subject
 from BreastTumorSegLib.core.boxes import bounding_box
+from BreastTumorSegLib.core.errors import InputError
 from BreastTumorSegLib.review.changes import added_removed, compare
 from BreastTumorSegLib.review.records import Change
 
@@ -16,6 +17,7 @@ YELLOW = (1.0, 0.85, 0.1)
 GREEN, PINK = (0.2, 0.9, 0.2), (1.0, 0.4, 0.75)
 """Colours of added and removed voxels, as in the figures of the MAMA-MIA study."""
 OUTLINE_PIXELS = 2
+LABELS = 255
 _PREFIX = "Lesion"
 
 
@@ -46,7 +48,11 @@ class Correction:
 
     @property
     def labels(self) -> np.ndarray:
-        """The mask as it is now, uint8 (Z, Y, X): a label a segment, in their order. A copy."""
+        """The mask as it is now, uint8 (Z, Y, X): a label a segment. A copy.
+
+        Raises:
+            InputError: There are too many segments, or one is on another grid.
+        """
         labels = np.zeros(self._case.geometry.shape, np.uint8)
         for segment_id, label in self._segments().items():
             scene.draw_segment(labels, label, self.segmentation, segment_id, self._case.geometry)
@@ -55,6 +61,10 @@ class Correction:
     def label_of(self, segment_id: str) -> int:
         """A segment's label in `labels`; 0 where it has none."""
         return self._segments().get(segment_id, 0)
+
+    def segment_of(self, label: int) -> str:
+        """Id of the segment that `write` makes of a label."""
+        return f"{_PREFIX}{label}"
 
     def write(self, labels: np.ndarray) -> None:
         """Let the mask be another one."""
@@ -85,8 +95,11 @@ class Correction:
     def _segments(self) -> dict[str, int]:
         """Labels by segment: the number of ours, and the next free ones for those that the reader added."""
         ids = self.segmentation.GetSegmentation().GetSegmentIDs()
-        own = {name: int(name.removeprefix(_PREFIX)) for name in ids if name.removeprefix(_PREFIX).isdecimal()}
-        free = (label for label in range(1, 256) if label not in own.values())
+        if len(ids) > LABELS:
+            raise InputError(f"There are {len(ids)} segments.", f"A mask holds {LABELS}; merge or remove some.")
+        numbers = {name: name.removeprefix(_PREFIX) for name in ids}
+        own = {name: int(text) for name, text in numbers.items() if text.isdecimal() and 0 < int(text) <= LABELS}
+        free = (label for label in range(1, LABELS + 1) if label not in own.values())
         return own | {name: next(free) for name in ids if name not in own}
 
     def _dress(self) -> None:

@@ -13,10 +13,12 @@ class Keys:
 
     Args:
         actions: What each key does, by its name in Qt.
+        repeated: Whether a key that is held does it again and again.
     """
 
-    def __init__(self, actions: Mapping[str, Callable[[], None]]) -> None:
+    def __init__(self, actions: Mapping[str, Callable[[], None]], repeated: bool = False) -> None:
         self._actions = actions
+        self._repeated = repeated
         self._shortcuts: dict[str, qt.QShortcut] = {}
 
     def switch(self, on: bool) -> None:
@@ -32,5 +34,6 @@ class Keys:
 
     def _shortcut(self, key: str, action: Callable[[], None]) -> qt.QShortcut:
         shortcut = qt.QShortcut(qt.QKeySequence(key), slicer.util.mainWindow())
+        shortcut.setAutoRepeat(self._repeated)
         shortcut.connect("activated()", action)
         return shortcut

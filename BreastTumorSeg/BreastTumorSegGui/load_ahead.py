@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from BreastTumorSegGui.tasks import Progress, Task, Work
+from BreastTumorSegGui.tasks import Task, Work
 
 
 class LoadAhead:
@@ -21,19 +21,10 @@ class LoadAhead:
         self._task: Task | None = None
         self._outcome: Any = None
         self._done: Callable[[Any], None] | None = None
-        self._progress: Callable[[Progress], None] = lambda _said: None
 
-    @property
-    def ready(self) -> bool:
-        """Whether something was read that nobody has asked for yet."""
-        return self._position is not None and self._task is None
-
-    def get(
-        self, position: int, done: Callable[[Any], None], progress: Callable[[Progress], None] = lambda _said: None
-    ) -> None:
+    def get(self, position: int, done: Callable[[Any], None]) -> None:
         """Call `done` with what is read at a position, or with the exception that reading ended in."""
         self._done = done
-        self._progress = progress
         self.prepare(position)
         if self._task is None:
             self._give()
@@ -46,7 +37,7 @@ class LoadAhead:
         self.forget()
         self._done = wanted
         self._position = position
-        self._task = Task(self._read(position), self._ended, self._ended, lambda said: self._progress(said))
+        self._task = Task(self._read(position), self._ended, self._ended)
 
     def forget(self) -> None:
         """Read no longer, and let go of what was read."""

@@ -12,17 +12,15 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from BreastTumorSegGui import scene
-from BreastTumorSegGui.clicks import Clicks
 from BreastTumorSegGui.correction import Correction
+from BreastTumorSegGui.drafts import Drafts
 from BreastTumorSegGui.keys import Keys
+from BreastTumorSegGui.lesion_tools import Edit, LesionTools
 from BreastTumorSegGui.message import tell
 from BreastTumorSegGui.reading import Reading
 from BreastTumorSegLib.core.errors import BreastTumorSegError, InputError
 from BreastTumorSegLib.io import read_volume
-from BreastTumorSegLib.review import edits, growing, shapes
 from BreastTumorSegLib.review.changes import compare
-from BreastTumorSegLib.review.masks import Edits
 from BreastTumorSegLib.review.records import CORRECTION_GUIDELINES, Change, CorrectionRecord, Place
 
 AUTOSAVE_S = 5.0
@@ -47,11 +45,11 @@ class CorrectPanel:
         self._reading = reading
         self._correction: Correction | None = None
         self._observed: list[tuple[Any, int]] = []
+        self._drafts = Drafts(reading)
         self._unkept = False
         self._kept_at = 0.0
         self._entered = True
-        self._pending: Any = None
-        self._clicks = Clicks(self._on_click)
+        self._tools = LesionTools(self.ui, reading, self)
         self._changes_timer = qt.QTimer()
         self._changes_timer.setSingleShot(True)
         self._changes_timer.setInterval(CHANGES_MS)
@@ -59,12 +57,12 @@ class CorrectPanel:
         self.ui.guidelinesLabel.text = "\n".join(
             f"{index}. {_(text)}" for index, text in enumerate(CORRECTION_GUIDELINES, 1)
         )
-        self._keys = Keys(self._actions())
+        self._keys = Keys(self._actions(), repeated=True)
         reading.listeners.append(self.refresh)
         reading.leaving.append(self._leave)
         reading.ticking.append(self._on_tick)
         self._connect()
-        self._tell("")
+        self.tell("")
         self.refresh()
 
     @property
@@ -111,18 +109,16 @@ class CorrectPanel:
 
     def _begin(self) -> None:
         """Start from the edits that were not saved, else the newest version, else the automatic mask."""
-        subject, session = self._reading.subject, self._reading.session
-        saved, said = self._saved_labels()
-        self._correction = Correction(subject, saved)
+        subject = self._reading.subject
+        labels, said = self._saved_labels()
+        self._correction = Correction(subject, labels)
         subject.show_contour(False)
         self._use_editor()
-        kept = session.store.unsaved
-        if session.place.position in kept.positions():
-            said = self._restore(kept.restore, session.place)
         self._observe()
+        said = self._restore(subject.place) or said
         self._show_changes()
         self._suggest_threshold()
-        self._tell(said)
+        self.tell(said)
 
     def _saved_labels(self) -> tuple[np.ndarray, str]:
         """The mask to begin with, and what there is to say of it."""
@@ -141,14 +137,16 @@ class CorrectPanel:
             )
         return labels.astype(np.uint8), _("This is your saved version.")
 
-    def _restore(self, restore: Callable[[int], Edits], place: Place) -> str:
+    def _restore(self, place: Place) -> str:
+        """Bring back edits that were not saved, and say so; "" where there are none."""
+        self._unkept = False
         try:
-            kept = restore(place.position)
-            if kept.item != place.item or kept.labels.shape != self._reading.subject.case.automatic.shape:
-                raise InputError("The edits that were not saved are of another mask.", "They stay where they are.")
+            labels = self._drafts.restore(place, self._reading.subject.case.automatic.shape)
         except BreastTumorSegError as error:
             return str(error)
-        self._write(kept.labels)
+        if labels is None:
+            return ""
+        self._write(labels, self._label)
         return _("Edits that were not saved are back. Undo shows the mask without them.")
 
     def _use_editor(self) -> None:
@@ -159,6 +157,7 @@ class CorrectPanel:
             node = slicer.mrmlScene.CreateNodeByClass("vtkMRMLSegmentEditorNode")
             node.UnRegister(None)
             node.SetSingletonTag(EDITOR_TAG)
+            node.SetSaveWithScene(False)
             node = slicer.mrmlScene.AddNode(node)
         node.SetAttribute("BrushSphere", "1")  # strokes are balls, not discs in one slice
         editor.setEffectNameOrder(EFFECTS)
@@ -173,31 +172,29 @@ class CorrectPanel:
         """The case goes: edits that were not saved are kept."""
         if self._correction is None:
             return
-        self._autosave()
-        self._changes_timer.stop()
-        self._let_go()
-        for node, tag in self._observed:
-            node.RemoveObserver(tag)
-        self._observed = []
-        self.ui.editor.setSegmentationNode(None)
-        self._correction.remove()
-        self._correction = None
+        try:
+            self._autosave()
+        finally:
+            self._changes_timer.stop()
+            self._let_go()
+            for node, tag in self._observed:
+                node.RemoveObserver(tag)
+            self._observed = []
+            self._unkept = False
+            self.ui.editor.setSegmentationNode(None)
+            self._correction.remove()
+            self._correction = None
 
     def _let_go(self) -> None:
         """Neither effects nor clicks of ours stay in the views."""
-        self._ask_for_click(None)
+        self._tools.stop()
         if self._correction is not None:
             self.ui.editor.setActiveEffect(None)
             self.ui.editor.removeViewObservations()
 
     def _suggest_threshold(self) -> None:
-        """What parts the chosen lesion from its surroundings."""
-        slider, enhancement = self.ui.thresholdSlider, self._reading.subject.enhancement
-        slider.maximum = max(float(enhancement.max()), 1.0)
-        label = self._correction.label_of(self.ui.editor.currentSegmentID())
-        with suppress(InputError):  # an empty lesion has none
-            labels = self._correction.labels
-            slider.value = growing.suggested_threshold(labels, label, enhancement, self._grid, self._millimetres)
+        with suppress(InputError):
+            self._tools.suggest_threshold(self._correction.labels, self._label)
 
     # Edits
 
@@ -214,46 +211,54 @@ class CorrectPanel:
         self._changes_timer.start()
 
     def _show_changes(self) -> None:
-        if self._correction is not None:
+        if self._correction is None:
+            return
+        try:
             self.ui.changeLabel.text = change_words(self._correction.show_changes())
+        except BreastTumorSegError as error:
+            self.ui.changeLabel.text = str(error)
 
     def _on_tick(self) -> None:
         if self._unkept and time.monotonic() - self._kept_at > AUTOSAVE_S:
             self._autosave()
+        elif time.monotonic() - self._kept_at > AUTOSAVE_S:
+            self._kept_at = time.monotonic()
+            self._drafts.retry()
 
     def _autosave(self) -> None:
         """Keep the edits; where that is not possible the reader is told, and goes on."""
-        session = self._reading.session
-        if not self._unkept or self._correction is None or session.store.reason_against_writing:
+        if not self._unkept or self._correction is None:
             return
         self._kept_at = time.monotonic()
         try:
-            session.store.unsaved.keep(session.place.position, Edits(session.place.item, self._correction.labels))
+            self._drafts.keep(self._reading.subject.place, self._correction.labels)
             self._unkept = False
         except BreastTumorSegError as error:
-            self._tell(_("These edits are not kept yet. {error}").format(error=error))
+            self.tell(_("These edits are only in memory yet. {error}").format(error=error))
 
-    def _edit(self, edit: Callable[[np.ndarray, int], np.ndarray], needs_lesion: bool = True) -> None:
+    def edit(self, edit: Edit, needs_lesion: bool = True) -> None:
         """Do something to the mask that can be undone; what can't be done changes nothing."""
-        correction = self._correction
         try:
-            labels = correction.labels
-            label = correction.label_of(self.ui.editor.currentSegmentID())
+            labels, label = self._correction.labels, self._label
             if needs_lesion and not np.any(labels == label):
                 raise InputError("No lesion is chosen, or it is empty.", "Choose one in the list of segments.")
             edited = edit(labels, label)
         except BreastTumorSegError as error:
-            self._tell(str(error))
+            self.tell(str(error))
             return
-        self._write(edited)
-        self._tell("")
+        self._write(edited, label)
+        self.tell("")
 
-    def _write(self, labels: np.ndarray) -> None:
-        editor = self.ui.editor
-        chosen = editor.currentSegmentID()
-        editor.saveStateForUndo()
+    @property
+    def _label(self) -> int:
+        """The chosen segment's label."""
+        return self._correction.label_of(self.ui.editor.currentSegmentID())
+
+    def _write(self, labels: np.ndarray, label: int) -> None:
+        """Let the mask be another one, with the same lesion chosen."""
+        self.ui.editor.saveStateForUndo()
         self._correction.write(labels)
-        self._select(chosen)
+        self._select(self._correction.segment_of(label))
         self._unkept = True
 
     def _select(self, segment_id: str) -> None:
@@ -262,52 +267,17 @@ class CorrectPanel:
         if ids:
             self.ui.editor.setCurrentSegmentID(segment_id if segment_id in ids else ids[0])
 
-    # Buttons
-
     def _connect(self) -> None:
         ui = self.ui
         ui.correctSection.connect("contentsCollapsed(bool)", lambda _collapsed: self._on_section())
-        for button, edit in (
-            (ui.growButton, lambda labels, label: shapes.resize(labels, label, self._grid, self._millimetres)),
-            (ui.shrinkButton, lambda labels, label: shapes.resize(labels, label, self._grid, -self._millimetres)),
-            (ui.fillButton, edits.fill_holes),
-            (ui.smoothButton, lambda labels, label: shapes.smooth(labels, label, self._grid, self._millimetres)),
-            (ui.splitButton, lambda labels, label: shapes.split(labels, label, self._grid)),
-            (ui.thresholdButton, self._thresholded),
-        ):
-            button.connect("clicked()", lambda edit=edit: self._edit(edit))
-        ui.probabilityButton.connect("clicked()", lambda: self._edit(self._from_probability, needs_lesion=False))
-        ui.restartButton.connect(
-            "clicked()", lambda: self._edit(lambda *_now: self._case.automatic, needs_lesion=False)
-        )
         ui.saveButton.connect("clicked()", self._on_save)
         ui.editor.connect("currentSegmentIDChanged(QString)", self._on_segment)
-        for button, on_click in (
-            (ui.keepButton, self._keep),
-            (ui.removeButton, self._remove),
-            (ui.addButton, self._add),
-        ):
-            button.connect(
-                "clicked(bool)", lambda on, b=button, f=on_click: self._ask_for_click((b, f) if on else None)
-            )
 
     def _actions(self) -> dict[str, Callable[[], None]]:
         editor = self.ui.editor
         effects = {PAINT_KEY: "Paint", ERASE_KEY: "Erase", NO_EFFECT_KEY: ""}
         undo = {"Z": editor.undo, "Ctrl+Z": editor.undo, "Y": editor.redo, "Ctrl+Y": editor.redo}
         return undo | {key: lambda name=name: self._use_effect(name) for key, name in effects.items()}
-
-    @property
-    def _case(self) -> Any:
-        return self._reading.subject.case
-
-    @property
-    def _grid(self) -> Any:
-        return self._case.geometry
-
-    @property
-    def _millimetres(self) -> float:
-        return self.ui.millimetreBox.value
 
     def _on_section(self) -> None:
         if not self.is_open:
@@ -321,76 +291,31 @@ class CorrectPanel:
             self._suggest_threshold()
 
     def _use_effect(self, name: str) -> None:
-        self._ask_for_click(None)
+        self._tools.stop()
         self.ui.editor.setActiveEffectByName(name)
-
-    def _thresholded(self, labels: np.ndarray, label: int) -> np.ndarray:
-        subtraction = self._reading.subject.enhancement
-        low = self.ui.thresholdSlider.value
-        return growing.threshold_near(labels, label, subtraction, low, np.inf, self._grid, self._millimetres)
-
-    def _from_probability(self, labels: np.ndarray, _label: int) -> np.ndarray:
-        return edits.from_probability(labels, self._case.probability, self.ui.probabilitySlider.value)
-
-    # Clicks
-
-    def _ask_for_click(self, wanted: tuple[Any, Callable[[tuple[int, int, int]], None]] | None) -> None:
-        """Wait for a click into a view, of one button at a time."""
-        if self._pending is not None:
-            self._pending[0].checked = False
-        self._pending = wanted
-        self._clicks.switch(wanted is not None)
-        if wanted is not None:
-            wanted[0].checked = True
-            self.ui.editor.setActiveEffect(None)  # else the click would paint, too
-            self._tell(_("Click into an image."))
-
-    def _on_click(self, position_ras: list[float]) -> None:
-        index = scene.index_of(self._reading.subject.post, position_ras)
-        action = self._pending[1]
-        self._ask_for_click(None)
-        if index is not None:
-            action(index)
-
-    def _keep(self, index: tuple[int, int, int]) -> None:
-        self._edit(lambda labels, _label: edits.keep_lesion(labels, self._clicked(labels, index)), needs_lesion=False)
-
-    def _remove(self, index: tuple[int, int, int]) -> None:
-        self._edit(lambda labels, _label: edits.remove_lesion(labels, self._clicked(labels, index)), needs_lesion=False)
-
-    def _add(self, index: tuple[int, int, int]) -> None:
-        case, enhancement = self._case, self._reading.subject.enhancement
-        self._edit(
-            lambda labels, _label: growing.add_from_seed(labels, index, enhancement, case.breast, case.geometry),
-            needs_lesion=False,
-        )
-
-    def _clicked(self, labels: np.ndarray, index: tuple[int, int, int]) -> int:
-        label = edits.lesion_at(labels, index, self._grid)
-        if not label:
-            raise InputError("There is no lesion where you clicked.", "Click into one.")
-        return label
 
     # Saving
 
     def _on_save(self) -> None:
-        correction, case, store = self._correction, self._case, self._reading.session.store
-        labels = correction.labels
-        change = compare(case.automatic, labels, case.geometry)
+        case, store = self._reading.subject.case, self._reading.session.store
 
         def save(place: Place, seconds: float) -> CorrectionRecord:
+            labels = self._correction.labels
+            change = compare(case.automatic, labels, case.geometry)
             return store.save_correction(place, labels, case.geometry, case.automatic_sha256, change, seconds)
 
         try:
             self._reading.keep(save)
         except BreastTumorSegError as error:
-            self._tell(_("Not saved; your edits are still here. {error}").format(error=error))
+            self.tell(_("Not saved; your edits are still here. {error}").format(error=error))
             return
         self._unkept = False
         session = self._reading.session
-        self._tell(_("Saved as version {number}.").format(number=session.versions(session.index)))
+        self._drafts.forget(session.place)
+        self.tell(_("Saved as version {number}.").format(number=session.versions(session.index)))
 
-    def _tell(self, text: str) -> None:
+    def tell(self, text: str) -> None:
+        """Say something."""
         tell(self.ui.messageLabel, text)
 
 

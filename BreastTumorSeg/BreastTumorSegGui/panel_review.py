@@ -22,6 +22,9 @@ from BreastTumorSegLib.review.session import RESULTS, Session, on_result, on_wor
 from BreastTumorSegLib.review.store import Store
 from BreastTumorSegLib.review.worklist import Entry, read_worklist
 
+Begun = tuple[Session, Callable[[Entry], Work]]
+"""A session, and what reads its entries."""
+
 
 class ReviewPanel:
     """Wires the panel's widgets to the reading.
@@ -51,8 +54,8 @@ class ReviewPanel:
     def open_worklist(self, path: Path) -> None:
         """Review a worklist, as after the dialog."""
 
-        def begin(reader: str, folder: Path) -> tuple[Session, Callable[[Entry], Work]]:
-            store = self._store(store_path(folder, read_worklist(path).name, reader), reader)
+        def begin(reader: str, folder: Path) -> Begun:
+            store = Store(store_path(folder, read_worklist(path).name, reader), reader)
             return _closing_on_error(store, lambda: on_worklist(path, store)), from_files
 
         self._open(begin)
@@ -90,26 +93,38 @@ class ReviewPanel:
     def _on_result(self) -> None:
         parameters = self._exam.parameters
 
-        def begin(reader: str, folder: Path) -> tuple[Session, Callable[[Entry], Work]]:
+        def begin(reader: str, folder: Path) -> Begun:
             entry = result_case.entry_of(parameters.result if parameters else None, self._settings)
-            store = self._store(store_path(folder, RESULTS, reader), reader)
+            store = Store(store_path(folder, RESULTS, reader), reader)
             session = _closing_on_error(store, lambda: on_result(entry, store))
             return session, lambda entry: result_case.read(entry, self._exam)
 
         self._open(begin)
 
-    def _open(self, begin: Callable[[str, Path], tuple[Session, Callable[[Entry], Work]]]) -> None:
+    def _open(self, begin: Callable[[str, Path], Begun]) -> None:
         """Open a session, or say why it can't be."""
         folder = Path(self.ui.storeFolderEdit.currentPath.strip() or self._settings.reviews_folder).expanduser()
+        reader = self.ui.readerEdit.text.strip()
         try:
-            session, read = begin(self.ui.readerEdit.text.strip(), folder.absolute())
+            session, read = self._begin(begin, reader, folder.absolute())
         except BreastTumorSegError as error:
             self._tell(str(error))
             return
-        self._settings.reader = session.store.reader
+        self._settings.reader = reader
         self._settings.reviews_folder = folder
         self._found = session.unsaved
         self._reading.open(session, read)
+
+    def _begin(self, begin: Callable[[str, Path], Begun], reader: str, folder: Path) -> Begun:
+        """Begin a session; a damaged store is recovered where the user agrees."""
+        try:
+            return begin(reader, folder)
+        except Damaged as error:
+            question = _("{error} It is kept beside the new one. Go on?").format(error=error)
+            if not ask.whether(question, _("A damaged store")):
+                raise
+            recover(error.path, reader)
+            return begin(reader, folder)
 
     def _notice(self, session: Session) -> str:
         """Edits that were there when the session began, as after a crash, and that are not saved yet."""
@@ -119,19 +134,10 @@ class ReviewPanel:
         words = _("Case {numbers}: edits that were not saved are kept; they come back where Correct is opened.")
         return words.format(numbers=", ".join(left))
 
-    def _store(self, path: Path, reader: str) -> Store:
-        """The reader's store; a damaged one is set aside where the user agrees."""
-        try:
-            return Store(path, reader)
-        except Damaged as error:
-            question = _("{error} It is kept beside the new one. Go on?").format(error=error)
-            if not ask.whether(question, _("A damaged store")):
-                raise
-            recover(path, reader)
-            return Store(path, reader)
-
     def _where(self, session: Session) -> str:
         words = _("Case {number} of {count}; {scored} scored, {corrected} corrected.")
+        if self._reading.subject is None and not self._reading.problem:
+            words += " " + _("Reading its images…")
         return words.format(
             number=session.index + 1, count=len(session), scored=session.scored, corrected=session.corrected
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import qt
 import slicer
 from slicer.i18n import tr as _
@@ -14,6 +16,8 @@ from BreastTumorSegLib.review.records import GUIDELINES, Exclusion, Score
 
 SUBTRACTION_KEY, CONTOUR_KEY, LESION_KEY = "D", "C", "L"
 NEXT_KEY, PREVIOUS_KEY = "N", "P"
+GLANCE_S = 0.3
+"""A score that comes sooner is the second press of a double click."""
 
 
 class ScorePanel:
@@ -29,6 +33,7 @@ class ScorePanel:
         self.ui = ui = slicer.util.childWidgetVariables(widget)
         self._reading = reading
         self._shown: object = None
+        self._comments: dict[object, str] = {}
         self._entered = True
         buttons = (ui.goodButton, ui.acceptableButton, ui.poorButton, ui.missedButton)
         self._buttons = dict(zip(Score, buttons, strict=True))
@@ -72,7 +77,7 @@ class ScorePanel:
         for score, button in self._buttons.items():
             button.enabled = not reason and subject is not None
             button.toolTip = reason or _(GUIDELINES[score])
-        ui.excludeButton.enabled = not reason  # also where the images can't be read
+        ui.excludeButton.enabled = not reason and self._is_seen
         for button, key in (
             (ui.imageButton, SUBTRACTION_KEY),
             (ui.contourButton, CONTOUR_KEY),
@@ -82,8 +87,7 @@ class ScorePanel:
             button.toolTip = _("Key {key}").format(key=key)
         if subject is not None:
             ui.lesionButton.enabled = subject.lesion_count > 1
-        if subject is not self._shown:
-            self._shown = subject
+        if self._shown != self._where:
             self._begin()
         self._keys.switch(self._entered and self.is_open and self._reading.session is not None)
 
@@ -99,17 +103,34 @@ class ScorePanel:
         ui.lesionButton.connect("clicked()", lambda: self._reading.subject.look_at_next())
         ui.scoreSection.connect("contentsCollapsed(bool)", lambda _collapsed: self.refresh())
 
+    @property
+    def _where(self) -> object:
+        """What is shown, readable or not."""
+        session = self._reading.session
+        return (session.store.path, session.index) if session is not None else None
+
+    @property
+    def _is_seen(self) -> bool:
+        """Whether the reader sees the case, or why it can't be shown."""
+        return self._reading.subject is not None or bool(self._reading.problem)
+
     def _begin(self) -> None:
-        """A new case: its own comment, and its contour shown."""
+        """A new case: its own comment, saved or not."""
+        self._comments[self._shown] = self.ui.commentEdit.text.strip()
+        self._shown = self._where
         session = self._reading.session
         record = session.score_at(session.index) if session is not None else None
-        self.ui.commentEdit.text = record.comment if record is not None else ""
+        saved = record.comment if record is not None else ""
+        self.ui.commentEdit.text = self._comments.pop(self._shown, "") or saved
         self.ui.contourButton.checked = True
         self.ui.imageButton.checked = self._reading.subtracted
 
     def _score(self, verdict: Score | Exclusion) -> None:
         reading = self._reading
         number = reading.session.index + 1
+        if time.monotonic() - reading.shown_at < GLANCE_S:
+            self._tell(_("Case {number} has only just come; it is not scored.").format(number=number))
+            return
         try:
             reading.score(verdict, self.ui.commentEdit.text.strip())
         except BreastTumorSegError as error:

@@ -31,6 +31,7 @@ class Reading:
     Attributes:
         session: Order and store; None while nothing is reviewed.
         subject: What is shown; None while it is read, or where it can't be.
+        shown_at: When the subject came into the views, seconds of `time.monotonic`.
         problem: Why nothing is shown, in words that tell the reader nothing of the case; "" while all is well.
         listeners: Called when something changed.
         leaving: Called before a subject goes.
@@ -40,6 +41,7 @@ class Reading:
     def __init__(self) -> None:
         self.session: Session | None = None
         self.subject: Subject | None = None
+        self.shown_at = 0.0
         self.problem = ""
         self.subtracted = False
         self._read_case: Callable[[Entry], Work] = from_files
@@ -50,6 +52,8 @@ class Reading:
         self._watch = Stopwatch()
         self._observed: list[tuple[vtk.vtkObject, int]] = []
         self._ticks = 0
+        self._paused = False
+        self._presented: Subject | None = None
         self._timer = qt.QTimer()
         self._timer.setInterval(TICK_MS)
         self._timer.connect("timeout()", self._tick)
@@ -65,11 +69,6 @@ class Reading:
         if self.session is None:
             return "Open a worklist, or the result."
         return self.session.store.reason_against_writing
-
-    @property
-    def is_ahead(self) -> bool:
-        """Whether the next case is read already."""
-        return self._ahead.ready
 
     def open(self, session: Session, read: Callable[[Entry], Work]) -> None:
         """Begin, or go on, where the reader stopped.
@@ -87,13 +86,15 @@ class Reading:
     def close(self) -> None:
         """End the session. What was edited is autosaved first."""
         if self.session is not None:
-            self._leave()
-            self._ahead.forget()
-            self._timer.stop()
-            self.session.close()
-            self.session = None
-            self.problem = ""
-            self._tell()
+            try:
+                self._leave()
+            finally:
+                self._ahead.forget()
+                self._timer.stop()
+                self.session.close()
+                self.session = None
+                self.problem = ""
+                self._tell()
 
     def go(self, index: int) -> None:
         """Show another place."""
@@ -104,6 +105,8 @@ class Reading:
             session.go(index)
         except BreastTumorSegError as error:  # a full disk: reading goes on
             self.problem = str(error)
+        self._watch.stop(time.monotonic())
+        self._watch.seconds = self._seconds_before()
         self._ahead.get(session.index, self._show)
         if self.subject is None:
             self._tell()
@@ -155,16 +158,16 @@ class Reading:
         self._watch.acted(time.monotonic())
 
     def pause(self) -> None:
-        """The reader is elsewhere, in another module."""
+        """The reader is elsewhere, in another module. Edits are kept on the way all the same."""
         self._keep_time()
         self._watch.stop(time.monotonic())
-        self._timer.stop()
+        self._paused = True
 
     def resume(self) -> None:
         """The reader is back."""
-        if self.session is not None:
-            self._watch.start(time.monotonic(), self.seconds)
-            self._timer.start()
+        self._paused = False
+        if self.subject is not None:
+            self._present()
 
     def _read(self, index: int) -> Work:
         case = yield from self._read_case(self.session.entry(index))
@@ -172,31 +175,47 @@ class Reading:
 
     def _show(self, read: Pictures | Exception) -> None:
         session = self.session
-        self._watch.start(time.monotonic(), self._seconds_before())
         if isinstance(read, Pictures):
             self.subject = Subject(session.place, read)
-            self.subject.show(self.subtracted)
-            self.subject.look()
-            self._observe()
+            if not self._paused:  # else the views are another module's
+                self._present()
         else:
             self.problem = session.entry(session.index).blinded(_words(read))
         self._tell()
         if session.index + 1 < len(session):
             self._ahead.prepare(session.index + 1)
 
+    def _present(self) -> None:
+        """Bring the subject into the views, at its lesion the first time, and count the time."""
+        self.subject.show(self.subtracted)
+        if self._presented is not self.subject:
+            self._presented = self.subject
+            self.subject.look()
+            self.shown_at = time.monotonic()
+        self._watch.start(time.monotonic(), self.seconds)
+        self._observe()
+
     def _leave(self) -> None:
-        if self.subject is not None:
-            self._keep_time()
+        """Let go of the subject, whatever those who work on it say."""
+        if self.subject is None:
+            return
+        self._keep_time()
+        try:
             for leaving in self.leaving:
                 leaving()
-            for node, tag in self._observed:
-                node.RemoveObserver(tag)
-            self._observed = []
+        finally:
+            self._stop_observing()
             self.subject.remove()
-            self.subject = None
+            self.subject = self._presented = None
+
+    def _stop_observing(self) -> None:
+        for node, tag in self._observed:
+            node.RemoveObserver(tag)
+        self._observed = []
 
     def _observe(self) -> None:
         """What the reader does in the views: moving the mouse over them, scrolling, zooming."""
+        self._stop_observing()
         crosshair = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLCrosshairNode")
         events = [(crosshair, slicer.vtkMRMLCrosshairNode.CursorPositionModifiedEvent)] if crosshair else []
         events += [(node, vtk.vtkCommand.ModifiedEvent) for node in slicer.util.getNodesByClass("vtkMRMLSliceNode")]
@@ -216,6 +235,7 @@ class Reading:
                 session.store.note(**{f"seconds-{session.place.position}": f"{self.seconds:.1f}"})
             except BreastTumorSegError as error:
                 self.problem = str(error)
+                self._tell()
 
     def _seconds_before(self) -> float:
         return float(self.session.store.meta(f"seconds-{self.session.place.position}", "0"))

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
 import numpy as np
 import slicer
 
@@ -14,10 +11,10 @@ from BreastTumorSegGui.settings import Settings
 from BreastTumorSegGui.tasks import Work, stage
 from BreastTumorSegLib.core.errors import InputError
 from BreastTumorSegLib.io.pieces import read_in_pieces
-from BreastTumorSegLib.review.case import Case
+from BreastTumorSegLib.review.case import Case, labels_of
 from BreastTumorSegLib.review.masks import sha256_of
 from BreastTumorSegLib.review.records import Item
-from BreastTumorSegLib.review.worklist import Entry, item_id
+from BreastTumorSegLib.review.worklist import Entry, item_id, model_of
 
 FILES = ("tumor", "breast", "tumor_probability")
 
@@ -35,7 +32,7 @@ def entry_of(result: slicer.vtkMRMLSegmentationNode | None, settings: Settings) 
     mask, breast, probability = (folder / f"{file}.nii.gz" for file in FILES)
     if not mask.is_file():
         raise InputError(f"There is no {mask}.", "Choose the folder that holds the results in the Segment panel.")
-    model = _model(folder)
+    model = model_of(mask)
     item = Item(item_id(name, model, sha256_of(mask)), name, model)
     return Entry(item, folder, mask, breast, probability)
 
@@ -59,12 +56,4 @@ def read(entry: Entry, exam: Exam) -> Work:
         arrays.append(array)
     tumor, breast, probability = arrays
     images = scene.voxels(pre), scene.voxels(post)
-    return Case(*images, tumor.astype(np.uint8, copy=False), sha256_of(entry.mask), breast, probability, geometry)
-
-
-def _model(folder: Path) -> str:
-    try:
-        models = json.loads((folder / "result.json").read_text(encoding="utf-8"))["models"]
-        return str(next(model["name"] for model in models if model["task"] == "tumor"))
-    except (OSError, ValueError, KeyError, TypeError, StopIteration):
-        return ""
+    return Case(*images, labels_of(tumor, entry.mask), sha256_of(entry.mask), breast, probability, geometry)

@@ -165,13 +165,13 @@ def replace_segments(
     """Let a segmentation have these segments and no others.
 
     Args:
-        labels: uint8, of a box of the grid alone: undo keeps many copies.
+        labels: uint8, of a box of the grid alone: undo keeps many copies. They are copied: editors write in place.
         box: Where in the grid that is.
     """
     modified = segmentation.StartModify()
     try:
         segmentation.GetSegmentation().RemoveAllSegments()
-        _add_segments(segmentation, _oriented(labels, geometry, box), styles)
+        _add_segments(segmentation, _oriented(labels.copy(), geometry, box), styles)
     finally:
         segmentation.EndModify(modified)
 

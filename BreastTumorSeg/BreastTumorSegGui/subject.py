@@ -12,6 +12,7 @@ from scipy import ndimage
 from BreastTumorSegGui import scene, terminology
 from BreastTumorSegGui.scene import SegmentStyle
 from BreastTumorSegGui.tasks import Progress, Work
+from BreastTumorSegLib.core.boxes import bounding_box
 from BreastTumorSegLib.review.case import Case
 from BreastTumorSegLib.review.records import Place
 
@@ -130,7 +131,8 @@ class Subject:
             SegmentStyle(label, f"Lesion{label}", f"Lesion {label}", RED, terminology.lesion(""), 0.0, 1.0)
             for label in np.unique(labels[labels > 0]).tolist()
         ]
-        scene.add_segments(self.automatic, labels, self.case.geometry, styles)
+        box = bounding_box(labels)
+        scene.replace_segments(self.automatic, labels[box], box, self.case.geometry, styles)
         display = self.automatic.GetDisplayNode()
         display.SetVisibility2DFill(False)
         display.SetVisibility2DOutline(True)

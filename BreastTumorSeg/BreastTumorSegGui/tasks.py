@@ -13,6 +13,7 @@ import traceback
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import qt
@@ -112,18 +113,19 @@ class Task:
     def _slice(self) -> None:
         if not self.running:
             return
+        tell = None
         try:
             wait = self._advance()
         except StopIteration as end:
-            self._end()
-            self._done(end.value)
+            tell = partial(self._done, end.value)
         except Exception as error:  # noqa: BLE001 - of whatever kind: it is shown, not lost in the event loop
             _log_unexpected(error)
+            tell = partial(self._failed, error)
+        if tell is not None:  # outside of the handlers: an error in it is not this one's
             self._end()
-            self._failed(error)
-        else:
-            if self.running:  # what was told of the progress may have ended it
-                self._timer.start(WAIT_MS if wait else 0)
+            tell()
+        elif self.running:  # what was told of the progress may have ended it
+            self._timer.start(WAIT_MS if wait else 0)
 
     def _advance(self) -> bool:
         """One slice; True when the work waits."""

@@ -70,7 +70,9 @@ def _refuse_immovable(out: Path) -> None:
 
 def _refuse_existing(out: Path) -> None:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise OutputError(f"{out} is already there.", "Choose another folder, or overwrite (--overwrite).")
+        raise OutputError(
+            f"{out} is already there.", "Choose another folder, or overwrite where the command can (--overwrite)."
+        )
 
 
 def _put_in_place(staging: Path, out: Path, overwrite: bool) -> None:

@@ -14,7 +14,7 @@ from BreastTumorSegLib.core.geometry import Geometry
 from BreastTumorSegLib.io import read_phase_table
 from BreastTumorSegLib.io.pieces import read_in_pieces
 from BreastTumorSegLib.review.masks import sha256_of
-from BreastTumorSegLib.review.worklist import Entry
+from BreastTumorSegLib.review.worklist import Entry, item_id
 
 Pieces = Generator[float, None, tuple[np.ndarray, Geometry]]
 
@@ -41,11 +41,6 @@ class Case:
     probability: np.ndarray | None
     geometry: Geometry
 
-    @property
-    def subtraction(self) -> np.ndarray:
-        """First post-contrast minus pre-contrast phase, float32."""
-        return np.subtract(self.first_post, self.pre, dtype=np.float32)
-
 
 def read_case(entry: Entry) -> Generator[float, None, Case]:
     """Read an entry.
@@ -64,7 +59,10 @@ def read_case(entry: Entry) -> Generator[float, None, Case]:
     first, second, mask, breast, probability = arrays
     if first is None or second is None or mask is None:
         raise AssertionError("These three always have a file.")
-    return Case(first, second, _labels(mask, entry), sha256_of(entry.mask), breast, probability, pre.geometry)
+    labels, digest = labels_of(mask, entry.mask), sha256_of(entry.mask)
+    if item_id(entry.item.case, entry.item.model, digest) != entry.item.id:
+        raise InputError(f"{entry.mask} has changed since the worklist was made.", "Make a new worklist.")
+    return Case(first, second, labels, digest, breast, probability, pre.geometry)
 
 
 def _two_phases(entry: Entry) -> tuple[Phase, Phase]:
@@ -98,8 +96,13 @@ def _read(file: Path, phase: Phase, before: float, share: float) -> Generator[fl
     return voxels
 
 
-def _labels(mask: np.ndarray, entry: Entry) -> np.ndarray:
+def labels_of(mask: np.ndarray, file: Path) -> np.ndarray:
+    """A mask as labels, uint8.
+
+    Raises:
+        InputError: Its values are none.
+    """
     low, high = mask.min(), mask.max()
     if low < 0 or high > 255 or (mask.dtype.kind == "f" and not np.array_equal(mask, np.rint(mask))):
-        raise InputError(f"{entry.mask} holds values from {low:g} to {high:g}.", "A mask holds labels from 0 to 255.")
+        raise InputError(f"{file} holds values from {low:g} to {high:g}.", "A mask holds labels from 0 to 255.")
     return mask.astype(np.uint8, copy=False)

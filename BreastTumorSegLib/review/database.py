@@ -19,7 +19,16 @@ class StoreError(InputError):
 
 
 class Damaged(StoreError):
-    """A store is no readable database; see `recover.recover`."""
+    """A store is no readable database; see `recover.recover`.
+
+    Args:
+        path: The store.
+        how: What is wrong with it.
+    """
+
+    def __init__(self, path: Path, how: str) -> None:
+        super().__init__(f"{path} is damaged: {how}.", "Set it aside and go on with what can be read of it.")
+        self.path = path
 
 
 def masks_of(path: Path) -> Path:
@@ -39,18 +48,32 @@ def open_for_writing(path: Path, reader: str) -> sqlite3.Connection:
         StoreError: It is damaged or of a newer version.
         OutputError: It can't be made.
     """
+    if not _has_content(path) and backup_of(path).is_file():
+        raise Damaged(path, "it is empty or gone, though it has a backup")
     with typed(path):
         database = sqlite3.connect(path, isolation_level=None)
         try:
             check(database, path)
+            _refuse_foreign(database, path)
             database.execute("PRAGMA journal_mode = WAL")
             database.execute("PRAGMA synchronous = FULL")
+            if database.execute("PRAGMA user_version").fetchone()[0]:
+                _back_up(database, path)
             _migrate(database, path, reader)
-            _back_up(database, path)
         except BaseException:
             database.close()
             raise
     return database
+
+
+def _has_content(path: Path) -> bool:
+    return path.is_file() and path.stat().st_size > 0
+
+
+def _refuse_foreign(database: sqlite3.Connection, path: Path) -> None:
+    is_ours = database.execute("PRAGMA user_version").fetchone()[0]
+    if not is_ours and database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+        raise StoreError(f"{path} is another program's database.", "Choose another file. Nothing was changed.")
 
 
 def read_only(path: Path) -> sqlite3.Connection:
@@ -113,6 +136,10 @@ def typed(path: Path) -> Iterator[None]:
     """Give SQLite's errors their type."""
     try:
         yield
+    except OSError as error:
+        raise OutputError(f"{path} can't be used: {error.strerror}.", "Check that its folder is there.") from error
+    except (sqlite3.IntegrityError, sqlite3.ProgrammingError):
+        raise  # ours, not the file's
     except sqlite3.OperationalError as error:
         said = str(error)
         if "full" in said or "I/O" in said:
@@ -121,12 +148,7 @@ def typed(path: Path) -> Iterator[None]:
             f"{path} can't be used: {said}.", "Check that its folder is there and can be written."
         ) from error
     except sqlite3.DatabaseError as error:
-        raise damaged(path, str(error)) from error
-
-
-def damaged(path: Path, how: str) -> Damaged:
-    """The error for a store that is no readable database."""
-    return Damaged(f"{path} is damaged: {how}.", "Set it aside and go on with what can be read of it.")
+        raise Damaged(path, str(error)) from error
 
 
 def _connect_read_only(path: Path) -> sqlite3.Connection:
@@ -138,6 +160,9 @@ def _connect_read_only(path: Path) -> sqlite3.Connection:
     except sqlite3.OperationalError:
         database.close()
         return _in_memory(path)
+    except sqlite3.Error:
+        database.close()
+        raise
 
 
 def _in_memory(path: Path) -> sqlite3.Connection:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,8 +111,17 @@ class Unsaved:
                 box = tuple(slice(low, low + size) for low, size in zip(kept["start"], part.shape, strict=True))
                 labels[box] = part
                 return Edits(str(kept["item"]), labels)
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        except Exception as error:
             raise InputError(f"{path} is damaged.", "The edits in it can't be restored; saved versions can.") from error
+
+    def set_aside(self, position: int) -> Path:
+        """Keep the edits of a place under another name, out of the way of new ones."""
+        path = self._file(position)
+        names = (f"{position}-kept-{number}.npz" for number in range(1, 1000))
+        aside = next(path.with_name(name) for name in names if not path.with_name(name).exists())
+        with output_errors(path):
+            path.rename(aside)
+        return aside
 
     def discard(self, position: int) -> None:
         """Forget the edits of a place."""

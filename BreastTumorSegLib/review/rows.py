@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-from BreastTumorSegLib.review.database import damaged, masks_of, rows_of
+from BreastTumorSegLib.review.database import Damaged, masks_of, rows_of
 from BreastTumorSegLib.review.records import (
     Change,
     CorrectionRecord,
@@ -57,14 +56,9 @@ def study_of(database: sqlite3.Connection, path: Path) -> Study:
     try:
         return Study(
             {row["id"]: Item(**row) for row in rows_of(database, "items")},
-            tuple(map(score_record, _by_time(rows_of(database, "scores")))),
-            tuple(map(correction_record, _by_time(rows_of(database, "corrections")))),
+            tuple(map(score_record, rows_of(database, "scores"))),
+            tuple(map(correction_record, rows_of(database, "corrections"))),
             masks_of(path),
         )
     except (ValueError, TypeError, KeyError) as error:
-        raise damaged(path, str(error)) from error
-
-
-def _by_time(rows: Iterator[dict[str, Any]]) -> list[dict[str, Any]]:
-    """In the order in which they were saved, wherever that was."""
-    return sorted(rows, key=lambda row: row["saved_at"])
+        raise Damaged(path, str(error)) from error

@@ -28,6 +28,16 @@ def store_path(folder: Path, study: str, reader: str) -> Path:
     return folder / f"{study}-{reader}{SUFFIX}"
 
 
+def check_study(name: str) -> None:
+    """Refuse a name of a study that is taken.
+
+    Raises:
+        InputError: It is.
+    """
+    if name == RESULTS:
+        raise InputError(f"A study can't be named {name!r}.", "Choose another name.")
+
+
 def on_worklist(path: Path, store: Store) -> Session:
     """A reader's session on a worklist. The order is fixed at the first opening, and kept in the store.
 
@@ -35,7 +45,10 @@ def on_worklist(path: Path, store: Store) -> Session:
         InputError: The store was begun with another worklist.
     """
     worklist = read_worklist(path)
-    if not store.places() and not store.reason_against_writing:
+    check_study(worklist.name)
+    if not store.places() and store.reason_against_writing:
+        raise InputError(f"{store.path} is being begun elsewhere.", "Try again in a moment.")
+    if not store.places():
         store.add((entry.item for entry in worklist.entries), worklist.order(store.reader), **{STUDY: worklist.name})
     entries = {entry.item.id: entry for entry in worklist.entries}
     lacking = sum(place.item not in entries for place in store.places())
@@ -53,7 +66,7 @@ def on_result(entry: Entry, store: Store) -> Session:
     """A session on one mask that no worklist lists; what was kept of it before goes on."""
     known = {place.item: place for place in store.places()}
     if entry.item.id not in known:
-        place = Place(len(known), entry.item.id)
+        place = Place(max((place.position for place in known.values()), default=-1) + 1, entry.item.id)
         store.add([entry.item], [place], **{STUDY: RESULTS})
         known[place.item] = place
     return Session(store, (known[entry.item.id],), {entry.item.id: entry}, 0)

@@ -22,6 +22,7 @@ from BreastTumorSegLib.core.errors import OutputError
 from BreastTumorSegLib.core.geometry import Geometry
 from BreastTumorSegLib.io.results import output_errors
 from BreastTumorSegLib.review.database import StoreError, insert, masks_of, open_for_writing, read_only, typed
+from BreastTumorSegLib.review.lock import Lock
 from BreastTumorSegLib.review.masks import Unsaved, write_mask
 from BreastTumorSegLib.review.records import Change, CorrectionRecord, Exclusion, Item, Place, Score, ScoreRecord, Study
 from BreastTumorSegLib.review.rows import correction_row, score_row, study_of
@@ -51,12 +52,12 @@ class Store:
     def __init__(self, path: Path, reader: str) -> None:
         self.path = Path(path)
         self.reader = reader
-        self._lock: sqlite3.Connection | None = None
-        self.reason_against_writing = self._take_lock()
+        self._lock = Lock(self.path)
+        self.reason_against_writing = self._lock.reason
         try:
             self._database = self._open()
         except BaseException:
-            self._release()
+            self._lock.release()
             raise
 
     @property
@@ -72,7 +73,7 @@ class Store:
     def close(self) -> None:
         """Let go of the store."""
         self._database.close()
-        self._release()
+        self._lock.release()
 
     def places(self) -> tuple[Place, ...]:
         """The reader's order."""
@@ -135,7 +136,7 @@ class Store:
         """
         self._refuse_reading()
         name = uuid4().hex
-        file = f"{place.item}-{name}.nii.gz"
+        file = f"{name}.nii.gz"
         with output_errors(self.masks):
             self.masks.mkdir(exist_ok=True)
         digest = write_mask(labels, geometry, self.masks / file)
@@ -143,7 +144,8 @@ class Store:
         record = CorrectionRecord(*who, file, digest, automatic_sha256, change, seconds, _now())
         with self._transaction() as database:
             insert(database, "corrections", [correction_row(record)])
-        self.unsaved.discard(place.position)
+        with suppress(OSError):  # the correction is saved, whatever becomes of the edits
+            self.unsaved.discard(place.position)
         return record
 
     def take_in(self, study: Study) -> None:
@@ -152,29 +154,6 @@ class Store:
             insert(database, "items", map(asdict, study.items.values()))
             insert(database, "scores", map(score_row, study.scores))
             insert(database, "corrections", map(correction_row, study.corrections))
-
-    def insert(self, table: str, rows: Iterable[dict[str, Any]]) -> None:
-        """Add rows of a table as they are; those whose key is here already are left out."""
-        with self._transaction() as database:
-            insert(database, table, rows)
-
-    def _take_lock(self) -> str:
-        """Lock the store; SQLite knows how on every system. The reason in words where that is not possible."""
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._lock = sqlite3.connect(self.path.with_suffix(".lock"), timeout=0, isolation_level=None)
-            self._lock.execute("BEGIN EXCLUSIVE")
-        except (OSError, sqlite3.Error) as error:
-            self._release()
-            if "locked" in str(error):
-                return f"{self.path} is open in another Slicer or process; here it can only be read."
-            return f"{self.path.parent} can't be written; {self.path.name} can only be read."
-        return ""
-
-    def _release(self) -> None:
-        if self._lock is not None:
-            self._lock.close()
-            self._lock = None
 
     def _open(self) -> sqlite3.Connection:
         if self.reason_against_writing and not self.path.is_file():

@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import random
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -49,16 +50,27 @@ class Entry:
     probability: Path | None = None
 
     def blinded(self, text: str) -> str:
-        """A message as its reader may see it: without the case, the model and their files."""
-        files = (self.mask, self.images, self.breast, self.probability)
-        hidden = {str(path): words for path, words in zip(files, _WORDS, strict=True) if path is not None}
-        hidden |= {name: "…" for name in (self.item.case, self.item.model) if name}
-        for secret in sorted(hidden, key=len, reverse=True):
-            text = text.replace(secret, hidden[secret])
+        """A message as its reader may see it: without the case, the model, their files, and any other path."""
+        named: list[tuple[Path | None, str]] = [(self.mask, "the mask"), (self.images, "the images")]
+        named += [(self.breast, "the breast mask"), (self.probability, "the probability")]
+        for path, words in named:
+            if path is not None:
+                text = re.sub(re.escape(str(path)) + r"([/\\]\S*)?", words, text)
+        text = re.sub(r"\S*[/\\]\S*", "…", text)
+        secrets = {self.item.case, self.item.model, *(part for path, _words in named if path for part in _names(path))}
+        for secret in sorted(filter(None, secrets), key=len, reverse=True):
+            text = re.sub(rf"(?<!\w){re.escape(secret)}(?!\w)", "…", text)
         return text
 
 
-_WORDS = ("the mask", "the images", "the breast mask", "the probability")
+_USUAL = {"tumor", "breast", "tumor_probability", "images"}
+
+
+def _names(path: Path) -> set[str]:
+    """What a path may tell: of a case or a model, but for the names that all have."""
+    stem = path.name.partition(".")[0]
+    names = {path.parent.name} if stem in _USUAL else {path.name, stem}
+    return names - _USUAL
 
 
 @dataclass(frozen=True)
@@ -80,12 +92,13 @@ class Worklist:
     def order(self, reader: str) -> tuple[Place, ...]:
         """The order of a reader: the same at every call, another for every reader.
 
-        Repeats come at least `REPEAT_GAP` cases after the first time, or a quarter of a short worklist.
+        Repeats come at least `REPEAT_GAP` cases after the first time, or a quarter of a short worklist; so as many
+        cases at the end are never repeated, and a share near 1 is not reached.
         """
         chance = random.Random(f"order/{self.seed}/{reader}")  # text as seed: the same in every version of Python
         items = [entry.item.id for entry in self.entries]
         chance.shuffle(items)
-        gap = min(REPEAT_GAP, len(items) // 4)
+        gap = min(REPEAT_GAP, max(len(items) // 4, 1))
         early = items[: max(len(items) - gap, 0)]
         shown = [(item, False) for item in items]
         for item in chance.sample(early, min(round(self.repeats * len(items)), len(early))):
@@ -161,7 +174,7 @@ def from_results(folders: Sequence[Path], images: Path, dice: Path | None = None
         if not found:
             problems.append(f"{folder} holds neither CASE/tumor{ENDING} nor CASE{ENDING}.")
         for case, mask in found.items():
-            row = {"case": case, "images": exams / case, "mask": mask, "model": _model_of(mask, folder)}
+            row = {"case": case, "images": exams / case, "mask": mask, "model": model_of(mask) or folder.name}
             row |= {"site": case.split("_")[0], "dice": known.get(case)}
             row |= {
                 key: _beside(mask, name) for key, name in (("breast", "breast"), ("probability", "tumor_probability"))
@@ -225,12 +238,13 @@ def _masks_in(folder: Path) -> dict[str, Path]:
     }
 
 
-def _model_of(mask: Path, folder: Path) -> str:
+def model_of(mask: Path) -> str:
+    """The tumour model that the result.json beside a mask names; "" where there is none."""
     try:
         models = json.loads(mask.with_name("result.json").read_text(encoding="utf-8"))["models"]
         return str(next(model["name"] for model in models if model["task"] == "tumor"))
     except (OSError, ValueError, KeyError, TypeError, StopIteration):
-        return folder.name
+        return ""
 
 
 def _beside(mask: Path, name: str) -> Path | None:
@@ -256,10 +270,12 @@ def _number(text: str, where: str, problems: list[str]) -> float | None:
     if text.lower() in ("", "nan"):
         return None
     try:
-        return float(text)
+        if 0 <= (number := float(text)) <= 1:
+            return number
     except ValueError:
-        problems.append(f"{where}: the Dice {text!r} is no number.")
-        return None
+        pass
+    problems.append(f"{where}: the Dice {text!r} is no number from 0 to 1.")
+    return None
 
 
 def _as_dict(entry: Entry, folder: Path) -> dict[str, Any]:

@@ -46,19 +46,16 @@ def doctor(desktop, monkeypatch):
 
 
 @pytest.fixture
-def module(desktop, doctor, tmp_path):
+def module(desktop, doctor, tmp_path, monkeypatch):
     """The open module, with a results folder of its own."""
     widget = desktop.open_module(MODULE)
+    from BreastTumorSegGui import panel_score
+
+    monkeypatch.setattr(panel_score, "GLANCE_S", 0.0)  # tests press keys faster than people
     widget.panels.segment.ui.resultsFolderEdit.setCurrentPath(str(tmp_path / "results"))
     widget.logic.settings.results_folder = tmp_path / "results"
     desktop.wait_until(lambda: widget.panels.setup.idle)
     return widget
-
-
-def _nothing(_setup, _results):
-    """An examination that finds nothing at once."""
-    return {}
-    yield
 
 
 def _nothing(_setup, _results):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +36,7 @@ def ball(centre, radius_mm):
     return ((distance**2).sum(axis=-1) <= radius_mm**2).T
 
 
-def write_cases(folder, count, model="net"):
+def write_cases(folder, count, model="hidden-model"):
     """Cases with two enhancing balls, of which the automatic mask has the larger one, too small."""
     for number in range(count):
         name = f"SECRET_{number}"
@@ -219,21 +220,37 @@ def test_a_case_is_left_out_for_a_reason(module, desktop, tmp_path):
 
 def test_nothing_that_can_be_read_names_case_or_model(module, desktop, tmp_path):
     path = make_worklist(tmp_path / "study", 3, repeats=1.0)
+    for entry in read_worklist(path).entries[:2]:  # what goes wrong is told without names, too
+        (entry.images / f"{entry.item.case}_0001.nii.gz").write_bytes(b"no volume" * 50)
     open_worklist(module, desktop, path)
-    open_score(module)
-    open_correct(module)
-    for _case in range(3):
+    ids = [entry.item.id for entry in read_worklist(path).entries]
+    for _case in range(len(module.logic.reading.session)):
+        for begin in (lambda: open_score(module), lambda: open_correct(module)):
+            begin()
+            if module.logic.reading.subject is not None and open_correct(module).ui.saveButton.enabled:
+                desktop.click(module.panels.correct.ui.saveButton)
+            said = texts(module)
+            assert [text for text in said if "SECRET" in text or "hidden-model" in text] == []
+            assert [text for text in said for item in ids if item in text] == []
+        desktop.click(module.panels.review.ui.nextButton) if module.panels.review.ui.nextButton.enabled else None
         shown(module, desktop)
-        told = [text for text in texts(module) if "SECRET" in text or "net" in text.split("/")]
-        assert [text for text in told if str(tmp_path) not in text] == []
-        desktop.click(module.panels.review.ui.nextButton)
-    open_score(module)
-    press(module, desktop, "1")
-    desktop.click(module.panels.review.ui.previousButton)
-    shown(module, desktop)
-    said = " ".join(texts(module))
-    assert "Good" in said  # the button's own word, and nowhere as what was given
-    assert not any(button.checked or button.down for button in module.panels.score._buttons.values())
+
+
+def test_a_score_is_not_shown_again(module, desktop, tmp_path):
+    """Nothing differs between a place that was scored Good and the same place scored Missed."""
+    path = make_worklist(tmp_path / "study", 2)
+    said = []
+    for reader, key in (("ann", "1"), ("bob", "4")):
+        open_worklist(module, desktop, path, reader)
+        open_score(module)
+        press(module, desktop, key)
+        desktop.click(module.panels.review.ui.previousButton)
+        shown(module, desktop)
+        order = module.logic.reading.session.entry(0).item.id
+        read = [re.sub(r"_\d+$", "", text) for text in texts(module) if text not in ("ann", "bob")]
+        said.append((sorted(read), order))
+        desktop.click(module.panels.review.ui.closeButton)
+    assert said[0][0] == said[1][0]
 
 
 def test_time_is_counted_while_the_reader_acts(module, desktop, tmp_path, monkeypatch):
@@ -256,6 +273,41 @@ def test_time_is_counted_while_the_reader_acts(module, desktop, tmp_path, monkey
     press(module, desktop, "1")
     (record,) = read_study(store_of(path)).scores
     assert record.seconds == pytest.approx(5.0 + 4.0 + 20.0 + 3.0)
+
+
+def test_a_comment_stays_with_its_case(module, desktop, tmp_path):
+    """Also where cases can't be shown, and where the reader goes on without a score."""
+    path = make_worklist(tmp_path / "study", 3)
+    for entry in read_worklist(path).entries:
+        entry.mask.unlink()
+    open_worklist(module, desktop, path)
+    open_score(module)
+    edit = module.panels.score.ui.commentEdit
+    edit.text = "of the first"
+    desktop.click(module.panels.score.ui.excludeButton)
+    shown(module, desktop)
+    assert edit.text == ""
+    edit.text = "of the second"
+    press(module, desktop, "N")
+    assert edit.text == ""
+    press(module, desktop, "P")
+    assert edit.text == "of the second"
+    assert [record.comment for record in read_study(store_of(path)).scores] == ["of the first"]
+
+
+def test_a_double_click_scores_one_case(module, desktop, tmp_path, monkeypatch):
+    from BreastTumorSegGui import panel_score
+
+    path = make_worklist(tmp_path / "study", 3)
+    open_worklist(module, desktop, path)
+    open_score(module)
+    desktop.wait_until(lambda: module.logic.reading._ahead._outcome is not None)
+    monkeypatch.setattr(panel_score, "GLANCE_S", 60.0)
+    module.logic.reading.shown_at -= 100.0
+    press(module, desktop, "1")
+    press(module, desktop, "1")
+    assert len(read_study(store_of(path)).scores) == 1
+    assert "only just come" in module.panels.score.ui.messageLabel.text
 
 
 # Stopping, coming back
@@ -573,6 +625,64 @@ def test_edits_are_kept_however_the_reader_goes(module, desktop, tmp_path, how):
     assert np.array_equal(unsaved.restore(0).labels, edited)
 
 
+def full_disk(monkeypatch):
+    """Autosaving fails."""
+    from BreastTumorSegLib.core.errors import OutputError
+    from BreastTumorSegLib.review.masks import Unsaved
+
+    def fail(*_arguments):
+        raise OutputError("The disk is full.", "Free space.")
+
+    monkeypatch.setattr(Unsaved, "keep", fail)
+
+
+def test_edits_that_the_disk_does_not_take_are_in_memory_and_kept_later(module, desktop, tmp_path, monkeypatch):
+    from BreastTumorSegGui import panel_correct
+
+    monkeypatch.setattr(panel_correct, "AUTOSAVE_S", 0.0)
+    _path, panel = begin_correcting(module, desktop, tmp_path)
+    unsaved = module.logic.reading.session.store.unsaved
+    with monkeypatch.context() as disk:
+        full_disk(disk)
+        desktop.click(panel.ui.growButton)
+        edited = labels(panel)
+        desktop.click(module.panels.review.ui.nextButton)
+        shown(module, desktop)
+        assert unsaved.positions() == ()
+        desktop.click(module.panels.review.ui.previousButton)
+        shown(module, desktop)
+        assert np.array_equal(labels(panel), edited)
+        desktop.click(module.panels.review.ui.nextButton)
+        shown(module, desktop)
+    desktop.wait_until(lambda: unsaved.positions() == (0,), 10)
+    assert np.array_equal(unsaved.restore(0).labels, edited)
+
+
+def test_edits_that_can_not_be_restored_are_kept_aside(module, desktop, tmp_path):
+    path = make_worklist(tmp_path / "study", 1)
+    open_worklist(module, desktop, path)
+    folder = module.logic.reading.session.store.unsaved.folder
+    folder.mkdir(parents=True)
+    (folder / "0.npz").write_bytes(b"torn")
+    panel = open_correct(module)
+    assert "0.npz is damaged" in panel.ui.messageLabel.text
+    desktop.click(panel.ui.growButton)
+    desktop.click(module.panels.review.ui.closeButton)
+    assert (folder / "0-kept-1.npz").read_bytes() == b"torn"
+    assert (folder / "0.npz").is_file()
+
+
+def test_the_automatic_mask_in_memory_is_not_what_editors_write_in(module, desktop, tmp_path):
+    from vtk.util.numpy_support import vtk_to_numpy
+
+    open_worklist(module, desktop, make_worklist(tmp_path / "study", 1))
+    subject = module.logic.reading.subject
+    before = subject.case.automatic.copy()
+    image = subject.automatic.GetBinaryLabelmapInternalRepresentation("Lesion1")
+    vtk_to_numpy(image.GetPointData().GetScalars())[:] = 7
+    assert np.array_equal(subject.case.automatic, before)
+
+
 def test_correcting_goes_on_from_the_saved_version(module, desktop, tmp_path):
     path, panel = begin_correcting(module, desktop, tmp_path)
     desktop.click(panel.ui.growButton)
@@ -616,9 +726,10 @@ def test_a_correction_that_can_not_be_saved_stays_in_the_editor(module, desktop,
 
 
 def test_an_empty_mask_can_be_corrected(module, desktop, tmp_path):
-    path = make_worklist(tmp_path / "study", 1)
-    (entry,) = read_worklist(path).entries
-    write_volume(np.zeros(GRID.shape, np.uint8), GRID, entry.mask)
+    masks = write_cases(tmp_path / "study", 1)
+    write_volume(np.zeros(GRID.shape, np.uint8), GRID, masks / "SECRET_0" / "tumor.nii.gz")
+    path = tmp_path / "study" / "study.json"
+    write_worklist(Worklist("study", 3, 0.0, tuple(from_results([masks], tmp_path / "study"))), path)
     open_worklist(module, desktop, path)
     panel = open_correct(module)
     press(module, desktop, "A")
@@ -667,7 +778,7 @@ def add_result(module, desktop, tmp_path):
     write_cases(tmp_path / "cases", 1)
     folder = module.logic.settings.results_folder / "run1"
     folder.parent.mkdir(parents=True, exist_ok=True)
-    (tmp_path / "cases" / "net" / "SECRET_0").rename(folder)
+    (tmp_path / "cases" / "hidden-model" / "SECRET_0").rename(folder)
     models = [{"name": "tumor-net", "task": "tumor"}]
     (folder / "result.json").write_text(json.dumps({"models": models}), encoding="utf-8")
     rows = []

@@ -240,7 +240,7 @@ def test_the_next_case_is_there_when_it_is_asked_for(module, desktop, long_workl
     module.panels.score.ui.scoreSection.collapsed = False
     waits = []
     for _case in range(5):
-        desktop.wait_until(lambda: module.logic.reading.is_ahead, 10)
+        desktop.wait_until(lambda: module.logic.reading._ahead._outcome is not None, 10)
         start = time.monotonic()
         press(module, desktop, "2")
         waits.append(time.monotonic() - start)

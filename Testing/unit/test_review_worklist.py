@@ -195,7 +195,7 @@ def test_what_a_reader_is_told_names_neither_case_nor_model(tmp_path):
     said = entry.blinded(
         f"{entry.mask} of DUKE_77 by tumor-net is on another grid than {entry.images}/DUKE_77_0000.nii"
     )
-    assert said == "the mask of … by … is on another grid than the images/…_0000.nii"
+    assert said == "the mask of … by … is on another grid than the images"
 
 
 def test_ids_say_nothing_and_depend_on_all_that_counts():
@@ -206,7 +206,7 @@ def test_ids_say_nothing_and_depend_on_all_that_counts():
 def test_a_case_is_read_with_its_first_post_contrast_phase(tmp_path):
     (entry,) = from_results([write_case(tmp_path, "A_1").parents[1]], tmp_path)
     case = run_through(read_case(entry))
-    assert (case.pre.max(), case.first_post.min(), case.subtraction.max(), case.automatic.sum()) == (100, 150, 50, 8)
+    assert (case.pre.max(), case.first_post.min(), case.automatic.sum()) == (100, 150, 8)
     assert (case.breast, case.probability, case.geometry.difference(GRID)) == (None, None, None)
 
 
