@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-import sys
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from BreastTumorSegLib.cli_cohort import segment_cohort
+from BreastTumorSegLib.cli_progress import Progress, ProgressForm, TextEvents, events_of
 from BreastTumorSegLib.cli_review import review_app
 from BreastTumorSegLib.core.cancel import cancellable
-from BreastTumorSegLib.core.errors import InputError, OutputError, require_packages
+from BreastTumorSegLib.core.errors import InputError, require_packages
 from BreastTumorSegLib.core.events import SEGMENT_STAGES, Events, JsonEvents
 from BreastTumorSegLib.core.job import reporting, run_and_leave
 
@@ -25,13 +26,7 @@ app = typer.Typer(
 models_app = typer.Typer(no_args_is_help=True, help="The model bundles.")
 app.add_typer(models_app, name="models")
 app.add_typer(review_app, name="review")
-
-
-class ProgressForm(str, Enum):
-    """How progress is shown."""
-
-    text = "text"
-    json = "json"
+app.command()(segment_cohort)
 
 
 class Convention(str, Enum):
@@ -39,30 +34,6 @@ class Convention(str, Enum):
 
     clinical = "clinical"
     challenge = "challenge"
-
-
-class TextEvents(Events):
-    """Progress and warnings for people, on standard error; a counting stage stays on its line in a terminal."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._stage = ""
-
-    def show(self, event: dict[str, Any]) -> None:
-        """Print the event where it says something new."""
-        if event["event"] == "warning":
-            self._line(f"warning: {event['message']}")
-        elif event["event"] == "progress":
-            count = f" {event['done']}/{event['total']}" if event["total"] > 1 else ""
-            text = event["stage"] + count
-            if sys.stderr.isatty():
-                print(f"\r{text:<40}", end="", file=sys.stderr, flush=True)
-            elif event["stage"] != self._stage:
-                self._line(event["stage"])
-            self._stage = event["stage"]
-
-    def _line(self, text: str) -> None:
-        print(("\r" if sys.stderr.isatty() else "") + text, file=sys.stderr, flush=True)
 
 
 Inputs = Annotated[
@@ -76,7 +47,6 @@ Times = Annotated[
 ]
 Interval = Annotated[float, typer.Option(help="Seconds assumed between phases where no time is known.", min=1.0)]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace results; the old ones are kept beside them.")]
-Progress = Annotated[ProgressForm, typer.Option(help="text for people, json for programs.")]
 
 
 @app.command()
@@ -112,17 +82,13 @@ def segment(
     """Segment one exam: masks, kinetics, clusters and report, written to OUT."""
     if len(inputs) < 2:
         raise typer.BadParameter("Name the input and the folder for the results.")
-    events = _events(progress)
+    events = events_of(progress)
     *sources, out = inputs
     with reporting(events):
         report = _segment(sources, out, model, device, _numbers(times), interval, overwrite, events)
         events.finished(out=str(out))
     if progress is ProgressForm.text:
         print(report)
-
-
-def _events(progress: ProgressForm) -> Events:
-    return JsonEvents(sys.stdout) if progress is ProgressForm.json else TextEvents()
 
 
 def _segment(
@@ -137,25 +103,13 @@ def _segment(
 ) -> Path:
     events.started(command="segment", stages=SEGMENT_STAGES)
     require_packages()
-    from BreastTumorSegLib.io import load_exam, results_folder, write_result
+    from BreastTumorSegLib.io import results_folder
+    from BreastTumorSegLib.jobs.exam import refuse_over_input, segment_into
 
-    _refuse_over_input(sources, out)
+    refuse_over_input(sources, out)
     with results_folder(out, overwrite) as folder, cancellable(events, folder, isinstance(events, JsonEvents)):
-        exam = load_exam(sources, times, interval, events)
-        events.progress("models", 0, 1)  # importing PyTorch takes seconds
-        from BreastTumorSegLib.report.html import write_report
-        from BreastTumorSegLib.segmentation.pipeline import segment_exam
-
-        result = segment_exam(exam, model, device, events)
-        write_result(result, folder, events)
-        write_report(result, folder / "report.html", events)
+        segment_into(folder, sources, model, device, events, times, interval)
     return out / "report.html"
-
-
-def _refuse_over_input(sources: list[Path], out: Path) -> None:
-    """Overwriting would move the input away, and leave results where it was."""
-    if any(source.resolve().is_relative_to(out.resolve()) for source in sources):
-        raise OutputError(f"{out} is the input or holds it.", "Choose another folder for the results.")
 
 
 class ClusterMethod(str, Enum):
@@ -178,7 +132,7 @@ def clusters(
     """Quality and stability of the clusters of an exam's curves over K, as a table and a plot, written to OUT."""
     if len(inputs) < 2:
         raise typer.BadParameter("Name the input and the folder for the results.")
-    events = _events(progress)
+    events = events_of(progress)
     *sources, out = inputs
     with reporting(events):
         _clusters(sources, out, method.value, device, _numbers(times), interval, overwrite, events)
@@ -202,7 +156,7 @@ def heterogeneity(
     """Clusters of time-intensity curves in a region: label map, mean curves, composition of every label of the mask."""
     if len(inputs) < 2:
         raise typer.BadParameter("Name the input and the folder for the results.")
-    events = _events(progress)
+    events = events_of(progress)
     *sources, out = inputs
     with reporting(events):
         _heterogeneity(sources, out, mask, rim, method.value, k, _numbers(times), interval, overwrite, events)
@@ -225,9 +179,10 @@ def _heterogeneity(
 ) -> None:
     events.started(command="heterogeneity", stages=["headers", "load", "clusters", "write"])
     from BreastTumorSegLib.io import load_exam, read_volume, results_folder
+    from BreastTumorSegLib.jobs.exam import refuse_over_input
     from BreastTumorSegLib.segmentation.heterogeneity import map_heterogeneity, write_heterogeneity
 
-    _refuse_over_input([*sources, mask], out)
+    refuse_over_input([*sources, mask], out)
     with results_folder(out, overwrite) as folder, cancellable(events, folder, isinstance(events, JsonEvents)):
         exam = load_exam(sources, times, interval, events)
         labels, grid = read_volume(mask)
@@ -250,8 +205,9 @@ def _clusters(
     events.started(command="clusters", stages=["headers", "load", "models", "breast", "clusters"])
     require_packages()
     from BreastTumorSegLib.io import load_exam, results_folder
+    from BreastTumorSegLib.jobs.exam import refuse_over_input
 
-    _refuse_over_input(sources, out)
+    refuse_over_input(sources, out)
     with results_folder(out, overwrite) as folder, cancellable(events, folder, isinstance(events, JsonEvents)):
         exam = load_exam(sources, times, interval, events)
         events.progress("models", 0, 1)  # importing PyTorch takes seconds
@@ -270,7 +226,7 @@ def simulate(
     progress: Progress = ProgressForm.text,
 ) -> None:
     """Write simulated exams in MAMA-MIA's layout, with every ground truth."""
-    events = _events(progress)
+    events = events_of(progress)
     with reporting(events), cancellable(events, listen=isinstance(events, JsonEvents)):
         from BreastTumorSegLib.phantom.simulate import simulate_cohort
         from BreastTumorSegLib.segmentation.inference import choose_device

@@ -32,15 +32,15 @@ class Events:
         """Ask the job to stop; its next call of `progress` raises. Safe from any thread."""
         self._cancelled.set()
 
-    def progress(self, stage: str, done: int, total: int) -> None:
-        """Tell that `done` of `total` steps of a stage are finished.
+    def progress(self, stage: str, done: int, total: int, **facts: Any) -> None:
+        """Tell that `done` of `total` steps of a stage are finished, and `facts` such as an estimate.
 
         Raises:
             Cancelled: `cancel` was called.
         """
         if self._cancelled.is_set():
             raise Cancelled
-        self.show({"event": "progress", "stage": stage, "done": done, "total": total})
+        self.show({"event": "progress", "stage": stage, "done": done, "total": total, **facts})
 
     def warning(self, message: str) -> None:
         """Tell something that the user should know and that does not stop the job."""

@@ -6,7 +6,7 @@ import errno
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -54,6 +54,18 @@ def unfinished_folders(out: Path) -> list[Path]:
         return sorted(path for path in out.parent.iterdir() if path.name.startswith(prefix))
     except OSError:
         return []
+
+
+def remove_unfinished(out: Path) -> None:
+    """Remove what jobs for `out` that were killed have left beside it.
+
+    A folder is renamed first: should its job still run, that job fails, and can't put half a result in place.
+    """
+    for folder in unfinished_folders(out):
+        doomed = folder.with_name(f"{folder.name}-removed-{os.getpid()}")
+        with suppress(OSError):
+            folder.rename(doomed)
+        shutil.rmtree(doomed, ignore_errors=True)
 
 
 def _staging_prefix(out: Path) -> str:

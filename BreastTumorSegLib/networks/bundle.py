@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -76,7 +77,7 @@ class Bundle:
     Attributes:
         description: Contents of model.json.
         sha256: Of the weights file.
-        network: In evaluation mode, on the CPU.
+        network: In evaluation mode, and shared by all who load it: it may be moved between devices, not changed.
     """
 
     description: ModelDescription
@@ -121,15 +122,22 @@ def load_bundle(name: str, task: Task, folder: Path | None = None) -> Bundle:
     sha256 = verify_bundle(name, folder)
     try:
         description = ModelDescription.model_validate_json((folder / name / "model.json").read_bytes())
-        network = resunet(description.network)
-        network.load_state_dict({key: value.float() for key, value in load_file(_weights(folder, name)).items()})
+        network = _network(_weights(folder, name), sha256, description.network)
     except (OSError, ValueError, SafetensorError, RuntimeError) as error:
         raise ModelError(
             f"{folder / name}: not a usable model bundle ({_brief(error)}).", "Install it again."
         ) from error
     if description.task != task:
         raise ModelError(f"{name!r} is a model for {description.task}, not for {task}.", "See `models list`.")
-    return Bundle(description, sha256, network.eval())
+    return Bundle(description, sha256, network)
+
+
+@lru_cache(maxsize=4)
+def _network(weights: Path, sha256: str, config: ResUNetConfig) -> nn.Module:
+    """Kept for the exams that follow in the same process; `sha256` tells when the file has changed."""
+    network = resunet(config)
+    network.load_state_dict({key: value.float() for key, value in load_file(weights).items()})
+    return network.eval()
 
 
 def verify_bundle(name: str, folder: Path | None = None) -> str:

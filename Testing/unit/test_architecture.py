@@ -18,6 +18,7 @@ ORDER = [
     ("networks",),
     ("segmentation", "training"),
     ("report",),
+    ("jobs",),
 ]
 LEVEL = {name: level for level, names in enumerate(ORDER) for name in names}
 # What Slicer's own Python lacks until the user installs it, and what none of this may use.
