@@ -16,7 +16,7 @@ from distributed import Client, Future, KilledWorker, LocalCluster, as_completed
 from distributed.system import MEMORY_LIMIT
 
 from BreastTumorSegLib.core.cancel import cancellable
-from BreastTumorSegLib.core.errors import BreastTumorSegError, Cancelled, InputError, OutOfMemoryError, OutputError
+from BreastTumorSegLib.core.errors import BreastTumorSegError, InputError, OutOfMemoryError, OutputError
 from BreastTumorSegLib.core.events import Events
 from BreastTumorSegLib.io.results import output_errors, remove_unfinished
 from BreastTumorSegLib.jobs.cases import Case
@@ -201,7 +201,7 @@ class _Crew:
                 threads_per_worker=1,
                 memory_limit=MEMORY_LIMIT // count,
                 host="127.0.0.1",
-                dashboard_address=None,
+                scheduler_kwargs={"dashboard": False, "dashboard_address": "127.0.0.1:0"},
                 silence_logs=logging.CRITICAL,
             )
         return Client(self._cluster, set_as_default=False)
@@ -248,7 +248,7 @@ class _Crew:
         assert self._client is not None
         if future.status == "finished":
             return future.result()
-        if future.status == "error" and not isinstance(future.exception(), Cancelled):
+        if future.status == "error":
             error = future.exception()
             if isinstance(error, KilledWorker):
                 remove_unfinished(self.plan.out / case.name)
