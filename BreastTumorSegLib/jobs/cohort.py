@@ -166,7 +166,7 @@ class _Crew:
 
     def __exit__(self, *_: object) -> None:
         if self._client is not None:
-            if self._running:
+            if self._running and self._client.status == "running":  # without its scheduler it would wait for ever
                 self._stop(self._client)
             self._client.close(timeout=1)
         if self._cluster is not None:
