@@ -13,6 +13,7 @@ from pathlib import Path
 import dask
 from dask.system import CPU_COUNT
 from distributed import Client, Future, KilledWorker, LocalCluster, as_completed, wait
+from distributed.core import CommClosedError
 from distributed.system import MEMORY_LIMIT
 
 from BreastTumorSegLib.core.cancel import cancellable
@@ -181,7 +182,8 @@ class _Crew:
         Raises:
             InputError: The device is not there, or the cluster or its workers don't answer.
         """
-        logging.getLogger("distributed").setLevel(logging.CRITICAL)  # workers that end are told as failures
+        for name in ("distributed", "distributed.client"):  # workers and schedulers that end are told as failures
+            logging.getLogger(name).setLevel(logging.CRITICAL)
         gpus = 0 if self.plan.scheduler else _gpus(self.plan.device)
         self._client = self._join(self.plan.scheduler) if self.plan.scheduler else self._launch(gpus)
         with _answering(str(self.plan.scheduler)):
@@ -217,11 +219,14 @@ class _Crew:
         assert self._client is not None
         waiting = iter(cases)
         finished = as_completed(loop=self._client.loop)
-        self._give_out(waiting, finished)
-        for future in finished:
-            yield self._outcome(future, self._running[future])
-            del self._running[future]
+        try:
             self._give_out(waiting, finished)
+            for future in finished:
+                yield self._outcome(future, self._running[future])
+                del self._running[future]
+                self._give_out(waiting, finished)
+        except CommClosedError as error:
+            raise _lost() from error
 
     def _give_out(self, waiting: Iterator[Case], finished: as_completed) -> None:
         assert self._client is not None
@@ -254,7 +259,7 @@ class _Crew:
                 remove_unfinished(self.plan.out / case.name)
                 return failure(case.name, case.exam, _killed())
             return failure(case.name, case.exam, BreastTumorSegError(f"{type(error).__name__}: {error}"))
-        raise InputError("The cluster's scheduler was lost.", "Start it and this command again; what is done is kept.")
+        raise _lost()
 
     def _stop(self, client: Client) -> None:
         """Let running exams end at their next step; those of local processes are ended with them if they don't."""
@@ -274,6 +279,10 @@ def _gpus(device: str) -> int:
     from BreastTumorSegLib.segmentation.inference import choose_device
 
     return torch.cuda.device_count() if choose_device(device).type == "cuda" else 0
+
+
+def _lost() -> InputError:
+    return InputError("The cluster's scheduler was lost.", "Start it and this command again; what is done is kept.")
 
 
 def _killed() -> BreastTumorSegError:
