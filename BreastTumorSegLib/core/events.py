@@ -29,7 +29,7 @@ class Events:
         self._cancelled = threading.Event()
 
     def cancel(self) -> None:
-        """Ask the job to stop; its next call of `progress` raises. Safe from any thread."""
+        """Ask the job to stop; its next call of `progress` or `check` raises. Safe from any thread."""
         self._cancelled.set()
 
     def progress(self, stage: str, done: int, total: int, **facts: Any) -> None:
@@ -38,9 +38,17 @@ class Events:
         Raises:
             Cancelled: `cancel` was called.
         """
+        self.check()
+        self.show({"event": "progress", "stage": stage, "done": done, "total": total, **facts})
+
+    def check(self) -> None:
+        """Stop the job here if it shall, without telling anything.
+
+        Raises:
+            Cancelled: `cancel` was called.
+        """
         if self._cancelled.is_set():
             raise Cancelled
-        self.show({"event": "progress", "stage": stage, "done": done, "total": total, **facts})
 
     def warning(self, message: str) -> None:
         """Tell something that the user should know and that does not stop the job."""

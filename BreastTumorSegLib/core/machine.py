@@ -22,6 +22,28 @@ def memory_mb() -> tuple[int | None, int | None]:
         return _memory_on_windows() if sys.platform == "win32" else _memory_on_posix()
 
 
+def worker_threads() -> int:
+    """Threads for computing: `OMP_NUM_THREADS` if set, else the cores this process may use, shared among the workers.
+
+    `BREAST_TUMOR_SEG_WORKERS` says how many of them run on this machine at once; one if not set.
+    """
+    if (asked := os.environ.get("OMP_NUM_THREADS", "")).isdecimal() and int(asked) > 0:
+        return int(asked)
+    workers = os.environ.get("BREAST_TUMOR_SEG_WORKERS", "")
+    return max(_cores() // max(int(workers) if workers.isdecimal() else 1, 1), 1)
+
+
+def _cores() -> int:
+    """Physical cores, as far as they can be told, that this process may use: two threads on a core are no faster."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        import psutil
+
+        return min(allowed, psutil.cpu_count(logical=False) or allowed)
+    except ImportError:
+        return allowed
+
+
 def long_paths() -> bool | None:
     """Whether paths of more than 260 characters work; None where there is no such limit."""
     if sys.platform != "win32":

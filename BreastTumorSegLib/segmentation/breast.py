@@ -14,7 +14,7 @@ from BreastTumorSegLib.core.geometry import Geometry
 from BreastTumorSegLib.core.result import LEFT, RIGHT
 from BreastTumorSegLib.networks.bundle import Bundle
 from BreastTumorSegLib.networks.inputs import joint_z_score
-from BreastTumorSegLib.segmentation.inference import predict
+from BreastTumorSegLib.segmentation.engine import Engine
 from BreastTumorSegLib.segmentation.resample import isotropic_grid, resample
 
 SMALLEST_SHARE = 0.1
@@ -46,7 +46,8 @@ def segment_breast(
     grid = isotropic_grid(geometry, bundle.description.spacing_mm)
     image = resample(pre, geometry, grid)
     inputs = joint_z_score(torch.from_numpy(image)[None])
-    logits = predict(bundle.network, inputs, bundle.description.network.multiple, device, events)
+    everywhere = torch.ones(inputs.shape[1:], dtype=torch.bool)
+    logits = Engine(bundle, device, events).predict(inputs, everywhere)
     probability = np.where(body(image), torch.sigmoid(logits[0]).numpy(), 0)
     threshold = bundle.description.threshold
     found = _components(probability >= threshold)

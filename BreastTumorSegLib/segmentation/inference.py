@@ -1,79 +1,62 @@
-"""Running a network over a volume."""
+"""The device, and the threads, that an exam is computed with."""
 
 from __future__ import annotations
 
+import warnings
+from functools import lru_cache
+
+import SimpleITK as sitk
 import torch
-from monai.inferers import sliding_window_inference
-from torch import Tensor, nn
 
-from BreastTumorSegLib.core.errors import InputError, OutOfMemoryError
+from BreastTumorSegLib.core.errors import InputError
 from BreastTumorSegLib.core.events import Events
-from BreastTumorSegLib.networks.inputs import pad_to_multiple
-
-WHOLE_UP_TO_VOXELS = 8_000_000
-"""Larger inputs are cut into windows. A bilateral breast at 2 mm has about a million voxels."""
-
-WINDOW = 160
-"""Edge of a window in voxels."""
+from BreastTumorSegLib.core.machine import worker_threads
 
 
-def choose_device(name: str) -> torch.device:
+def choose_device(name: str, events: Events | None = None) -> torch.device:
     """The device for "auto", "cpu" or "cuda".
 
+    With "auto" a GPU that can't be used is told as a warning, and the CPU is taken.
+
     Raises:
-        InputError: CUDA was asked for and is not there, or the name is another.
+        InputError: CUDA was asked for and can't be used, or the name is another.
     """
     if name not in ("auto", "cpu", "cuda"):
         raise InputError(f"There is no device {name!r}.", "Choose auto, cpu or cuda.")
-    if name == "cuda" and not torch.cuda.is_available():
-        raise InputError("No CUDA device is available.", "Use --device cpu, or check the driver.")
-    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+    if name == "cpu":
+        return torch.device("cpu")
+    usable, reason = _try_gpu()
+    if name == "cuda" and not usable:
+        raise InputError(f"No CUDA device is available{_because(reason)}.", "Use --device cpu, or check the driver.")
+    if reason and not usable and events:
+        events.warning(f"No GPU can be used, the CPU was{_because(reason)}.")
+    return torch.device("cuda" if usable else "cpu")
 
 
-@torch.inference_mode()
-def predict(network: nn.Module, image: Tensor, multiple: int, device: torch.device, events: Events) -> Tensor:
-    """Logits (K, Z, Y, X) of a volume (C, Z, Y, X), float32 on the CPU.
-
-    Whole volumes where possible: instance normalisation makes a window's answer differ from the volume's.
-
-    Raises:
-        OutOfMemoryError: Not even the CPU has enough memory.
-    """
-    padded = pad_to_multiple(image, multiple)[None]
-    try:
-        logits = _run(network, padded, device)
-    except torch.cuda.OutOfMemoryError:
-        events.warning("The GPU's memory is too small for this exam; the CPU was used.")
-        torch.cuda.empty_cache()
-        logits = _run_on_cpu(network, padded)
-    except (RuntimeError, MemoryError) as error:
-        raise _memory_error(error) from error
-    _, z, y, x = image.shape
-    return logits[0, :, :z, :y, :x]
+def limit_threads() -> None:
+    """Keep PyTorch and SimpleITK to this worker's share of the cores; see `core.machine.worker_threads`."""
+    threads = worker_threads()
+    torch.set_num_threads(threads)
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(threads)
 
 
-def _run_on_cpu(network: nn.Module, padded: Tensor) -> Tensor:
-    try:
-        return _run(network, padded, torch.device("cpu"))
-    except (RuntimeError, MemoryError) as error:
-        raise _memory_error(error) from error
+@lru_cache(maxsize=1)
+def _try_gpu() -> tuple[bool, str]:
+    """Whether a GPU computes, and why not: no driver, an old one, in use by others. PyTorch says it once a process."""
+    if torch.version.cuda is None and torch.version.hip is None:
+        return False, ""
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        try:
+            if torch.cuda.is_available():
+                torch.zeros(1, device="cuda")
+                return True, ""
+        except (RuntimeError, AssertionError) as error:
+            return False, str(error)
+    return False, str(said[0].message) if said else ""
 
 
-def _memory_error(error: Exception) -> Exception:
-    """torch tells of a lack of memory on the CPU by a RuntimeError; every other one is a bug and stays what it is."""
-    if isinstance(error, MemoryError) or "allocate memory" in str(error):
-        return OutOfMemoryError("There is not enough memory for this exam.", "Close other programs and try again.")
-    return error
-
-
-def _run(network: nn.Module, padded: Tensor, device: torch.device) -> Tensor:
-    network = network.to(device).to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-    half = device.type == "cuda"
-    with torch.autocast(device.type, dtype=torch.float16, enabled=half):
-        if padded[0, 0].numel() <= WHOLE_UP_TO_VOXELS:
-            logits = network(padded.to(device, memory_format=torch.channels_last_3d))
-        else:
-            logits = sliding_window_inference(
-                padded, WINDOW, 1, network, overlap=0.5, mode="gaussian", sw_device=device, device=torch.device("cpu")
-            )
-    return logits.float().cpu()
+def _because(reason: str) -> str:
+    """The first sentence of what PyTorch says; the others are for programmers."""
+    first = reason.partition("\n")[0].partition(". ")[0].rstrip(".")
+    return f": {first}" if first else ""

@@ -24,7 +24,7 @@ from BreastTumorSegLib.kinetics.ftv import breast_volumes
 from BreastTumorSegLib.kinetics.maps import told
 from BreastTumorSegLib.networks.bundle import Bundle, default_model, load_bundle
 from BreastTumorSegLib.segmentation.breast import segment_breast
-from BreastTumorSegLib.segmentation.inference import choose_device
+from BreastTumorSegLib.segmentation.inference import choose_device, limit_threads
 from BreastTumorSegLib.segmentation.lesions import label_lesions, measure_lesions
 from BreastTumorSegLib.segmentation.tumor import grow, tumor_probability
 
@@ -70,7 +70,8 @@ def segment_exam(
     said = len(events.warnings)  # a caller may use the same events for many exams
     for problem in exam.table.problems:
         events.warning(str(problem))
-    place = choose_device(device)
+    limit_threads()
+    place = choose_device(device, events)
     bundles = [load_bundle(default_model("breast"), "breast"), load_bundle(model or default_model("tumor"), "tumor")]
     events.progress("models", 1, 1)
     watch = Stopwatch(events)

@@ -12,7 +12,7 @@ from BreastTumorSegLib.core.geometry import Geometry
 from BreastTumorSegLib.networks.bundle import Bundle
 from BreastTumorSegLib.networks.inputs import bounding_box, joint_z_score
 from BreastTumorSegLib.segmentation.breast import BreastMask
-from BreastTumorSegLib.segmentation.inference import predict
+from BreastTumorSegLib.segmentation.engine import Engine, EngineOptions
 from BreastTumorSegLib.segmentation.resample import crop, isotropic_grid, resample
 
 MARGIN_MM = 10.0
@@ -33,7 +33,12 @@ VESSEL_RADIUS_MM = 1.5
 
 
 def tumor_probability(
-    exam: Exam, breast: BreastMask, bundle: Bundle, device: torch.device, events: Events
+    exam: Exam,
+    breast: BreastMask,
+    bundle: Bundle,
+    device: torch.device,
+    events: Events,
+    options: EngineOptions | None = None,
 ) -> np.ndarray:
     """Tumour probability (Z, Y, X) float32 on the exam's grid, 0 outside the breasts."""
     probability = np.zeros(exam.geometry.shape, np.float32)
@@ -42,9 +47,10 @@ def tumor_probability(
     phases = [{"pre": exam.pre, "first_post": exam.first_post}[name] for name in bundle.description.phases]
     grid = isotropic_grid(exam.geometry, bundle.description.spacing_mm)
     inside = torch.from_numpy(resample(breast.coarse, breast.grid, grid) > 0.5)
-    grid = crop(grid, bounding_box(inside, round(MARGIN_MM / bundle.description.spacing_mm)))
+    around = bounding_box(inside, round(MARGIN_MM / bundle.description.spacing_mm))
+    grid = crop(grid, around)
     image = joint_z_score(torch.from_numpy(np.stack([resample(phase, exam.geometry, grid) for phase in phases])))
-    logits = predict(bundle.network, image, bundle.description.network.multiple, device, events)
+    logits = Engine(bundle, device, events, options).predict(image, inside[around])
     box = bounding_box(torch.from_numpy(breast.labels > 0), 0)
     fine = resample(torch.sigmoid(logits[0]).numpy(), grid, crop(exam.geometry, box))
     probability[box] = np.where(breast.labels[box] > 0, fine, 0)

@@ -2,21 +2,13 @@
 
 import numpy as np
 import pytest
-import torch
-from torch import nn
 
-from BreastTumorSegLib.core.errors import InputError, OutOfMemoryError
-from BreastTumorSegLib.core.events import Events
 from BreastTumorSegLib.core.geometry import Geometry
 from BreastTumorSegLib.core.result import LEFT, RIGHT
-from BreastTumorSegLib.networks.resunet import ResUNetConfig, resunet
-from BreastTumorSegLib.segmentation import inference
 from BreastTumorSegLib.segmentation.breast import _components, _sides_on, body, side_of_columns
-from BreastTumorSegLib.segmentation.inference import choose_device, predict
 from BreastTumorSegLib.segmentation.resample import crop, isotropic_grid, resample
 from BreastTumorSegLib.segmentation.tumor import grow
 
-CPU = torch.device("cpu")
 SAGITTAL = (0.0, 0.0, -1.0, 1.0, 0.0, 0.0, 0.0, -1.0, 0.0)
 
 
@@ -184,64 +176,3 @@ def test_growing_stays_where_it_is_allowed():
     allowed = np.indices(shape)[0] <= 20
     mask = grow(np.where(lesion, 0.97, 0.0), np.where(lesion, 100.0, 0.0), allowed, geometry, 0.5)
     assert not (mask & ~allowed).any()
-
-
-class Shift(nn.Module):
-    """Gives each voxel plus one; remembers how it was called."""
-
-    def __init__(self, fail=None):
-        super().__init__()
-        self.calls = []
-        self.fail = fail
-
-    def forward(self, image):
-        self.calls.append(tuple(image.shape))
-        if self.fail:
-            raise self.fail
-        return image[:, :1] + 1
-
-
-def test_a_volume_goes_through_in_one_piece_padded_and_cut_back():
-    network, image = Shift(), torch.rand(2, 5, 9, 6)
-    assert torch.equal(predict(network, image, 4, CPU, Events()), image[:1] + 1)
-    assert network.calls == [(1, 2, 8, 12, 8)]
-
-
-def test_a_tiny_volume_goes_through_a_real_network():
-    network = resunet(ResUNetConfig(in_channels=1, out_channels=1, channels=(4, 8, 8), strides=(2, 2)))
-    assert predict(network, torch.rand(1, 1, 2, 3), 4, CPU, Events()).shape == (1, 1, 2, 3)
-
-
-def test_windows_give_the_same_answer_as_the_whole(monkeypatch):
-    """For a network without memory of its surroundings; instance normalisation breaks it, hence whole volumes."""
-    monkeypatch.setattr(inference, "WHOLE_UP_TO_VOXELS", 100)
-    monkeypatch.setattr(inference, "WINDOW", 8)
-    network, image = Shift(), torch.rand(1, 12, 16, 10)
-    answer = predict(network, image, 4, CPU, Events())
-    assert len(network.calls) > 1
-    assert torch.allclose(answer, image + 1, atol=1e-5)
-
-
-@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")])
-def test_a_lack_of_memory_is_told_as_such(error):
-    with pytest.raises(OutOfMemoryError) as caught:
-        predict(Shift(error), torch.rand(1, 4, 4, 4), 4, CPU, Events())
-    assert caught.value.exit_code == 4
-
-
-def test_another_error_of_the_network_stays_what_it_is():
-    with pytest.raises(RuntimeError, match="shapes"):
-        predict(Shift(RuntimeError("shapes do not fit")), torch.rand(1, 4, 4, 4), 4, CPU, Events())
-
-
-def test_devices():
-    assert choose_device("cpu").type == "cpu"
-    assert choose_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
-    with pytest.raises(InputError, match="auto, cpu or cuda"):
-        choose_device("tpu")
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
-def test_cuda_is_refused_where_there_is_none():
-    with pytest.raises(InputError, match="No CUDA device"):
-        choose_device("cuda")
