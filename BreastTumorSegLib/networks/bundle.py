@@ -33,8 +33,8 @@ class ModelDescription(BaseModel):
         spacing_mm: Isotropic spacing that the network sees.
         threshold: Probability from which a voxel counts.
         trained_on: One sentence.
-        bfloat16_dice_change: How far bfloat16 moved the mean Dice on held-out simulated exams, as an absolute value;
-            None where nobody has measured it.
+        bfloat16_dice_change: How far bfloat16 moves an exam's Dice, up or down, in the mean over held-out simulated
+            exams; None where nobody has measured it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

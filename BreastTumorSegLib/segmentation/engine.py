@@ -39,8 +39,8 @@ CANDIDATE_MARGIN_MM = 6.0
 CANDIDATE_EDGE = 96
 """Window around candidates: most lesions and their surroundings fit into one."""
 
-HALO = 16
-"""Voxels along a window's edge whose surroundings it lacks; they are taken from its neighbour."""
+HALO_SHARE = 0.25
+"""The outer quarter of a window, along each edge, lacks its surroundings and is taken from its neighbour."""
 
 GPU_BATCH = 4
 
@@ -188,7 +188,7 @@ class Engine:
         depth, height, width = (min(edge, n) for n in mask.shape)
         place = plan.device if plan.on_device else CPU
         image, blend = padded.to(place), Blend(mask.shape, place)
-        starts = plan_windows(mask.numpy(), (depth, height, width), HALO, multiple)
+        starts = plan_windows(mask.numpy(), (depth, height, width), int(HALO_SHARE * edge), multiple)
         for group in batches(starts, plan.batch):
             self._events.check()
             cuts = [image[:, z : z + depth, y : y + height, x : x + width] for z, y, x in group]

@@ -24,8 +24,10 @@ from BreastTumorSegLib.kinetics.ftv import breast_volumes
 from BreastTumorSegLib.kinetics.maps import told
 from BreastTumorSegLib.networks.bundle import Bundle, default_model, load_bundle
 from BreastTumorSegLib.segmentation.breast import segment_breast
+from BreastTumorSegLib.segmentation.engine import EngineOptions
 from BreastTumorSegLib.segmentation.inference import choose_device, limit_threads
 from BreastTumorSegLib.segmentation.lesions import label_lesions, measure_lesions
+from BreastTumorSegLib.segmentation.runtimes import runtime_name
 from BreastTumorSegLib.segmentation.tumor import grow, tumor_probability
 
 
@@ -52,6 +54,7 @@ def segment_exam(
     device: str = "auto",
     events: Events | None = None,
     kinetics: KineticOptions | None = None,
+    inference: EngineOptions | None = None,
 ) -> ExamResult:
     """Segment one exam.
 
@@ -60,8 +63,10 @@ def segment_exam(
         device: "auto", "cpu" or "cuda".
         events: Gets progress and warnings.
         kinetics: Times and thresholds of the kinetic maps and the functional tumour volume; the usual ones without it.
+        inference: How the tumour network is used beyond the usual.
 
     Raises:
+        InputError: CUDA was asked for and can't be used.
         ModelError: A model is missing or damaged.
         OutOfMemoryError: Memory ran out after every fallback.
         Cancelled: On request.
@@ -76,7 +81,7 @@ def segment_exam(
     events.progress("models", 1, 1)
     watch = Stopwatch(events)
     options = kinetics or KineticOptions()
-    result = _segment(exam, bundles[0], bundles[1], place, options, events, watch)
+    result = _segment(exam, bundles[0], bundles[1], place, options, inference, events, watch)
     warnings = tuple(dict.fromkeys([*map(str, exam.table.problems), *events.warnings[said:]]))
     manifest = _manifest(result, bundles, place, watch.seconds, options, warnings)
     return replace(result, warnings=warnings, manifest=manifest)
@@ -88,6 +93,7 @@ def _segment(
     tumor_bundle: Bundle,
     device: torch.device,
     options: KineticOptions,
+    inference: EngineOptions | None,
     events: Events,
     watch: Stopwatch,
 ) -> ExamResult:
@@ -96,7 +102,7 @@ def _segment(
         if not breast.labels.any():
             events.warning("No breast was found: is this a breast exam, and is its first phase the pre-contrast one?")
     with watch.stage("tumor"):
-        probability = tumor_probability(exam, breast, tumor_bundle, device, events)
+        probability = tumor_probability(exam, breast, tumor_bundle, device, events, inference)
         mask = grow(
             probability,
             exam.first_post - exam.pre,
@@ -138,6 +144,7 @@ def _manifest(
                 "task": b.description.task,
                 "version": b.description.version,
                 "sha256": b.sha256,
+                "runtime": runtime_name(b, device),
             }
             for b in bundles
         ],

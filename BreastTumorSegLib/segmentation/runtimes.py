@@ -124,3 +124,11 @@ def choose_runtime(bundle: Bundle, device: torch.device) -> Runtime:
     if device.type == "cpu" and openvino() is not None:
         return OpenVinoRuntime(bundle)
     return TorchRuntime(bundle, device)
+
+
+def runtime_name(bundle: Bundle, device: torch.device) -> str:
+    """What a bundle begins with on a device, in words; a fallback from it is told as a warning."""
+    library = openvino() if device.type == "cpu" else None
+    if library is None:
+        return f"PyTorch, float{16 if device.type == 'cuda' else 32}"
+    return f"OpenVINO {library.get_version().split('-')[0]}, {'bfloat16' if uses_bfloat16(bundle) else 'float32'}"
