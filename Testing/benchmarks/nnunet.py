@@ -111,9 +111,8 @@ def main() -> None:
     their_seconds, our_median = statistics.median(run["seconds"] for run in theirs), statistics.median(ours)
     size = sum(p.numel() for p in bundle.network.parameters())
     say(f"| 256 x 256 x 128 at 1 mm, median of {arguments.repeats} | parameters | seconds |\n|---|---|---|")
-    say(
-        f"| nnU-Net v2 predictor, no mirroring, whole field of view | {theirs[0]['parameters'] / 1e6:.1f} M | {their_seconds:.1f} |"
-    )
+    peer_size = theirs[0]["parameters"] / 1e6
+    say(f"| nnU-Net v2 predictor, no mirroring, whole field of view | {peer_size:.1f} M | {their_seconds:.1f} |")
     say(f"| engine, coarse pass and windows around three lesions | {size / 1e6:.1f} M | {our_median:.2f} |")
     say(f"\n{their_seconds / our_median:.1f} times faster.")
 
