@@ -187,8 +187,9 @@ class Engine:
         edge = (plan.edge or EDGES[0]) // multiple * multiple
         depth, height, width = (min(edge, n) for n in mask.shape)
         place = plan.device if plan.on_device else CPU
-        image, blend = padded.to(place), Blend(mask.shape, place)
-        starts = plan_windows(mask.numpy(), (depth, height, width), int(HALO_SHARE * edge), multiple)
+        halo = int(HALO_SHARE * edge)
+        image, blend = padded.to(place), Blend(mask.shape, place, halo)
+        starts = plan_windows(mask.numpy(), (depth, height, width), halo, multiple)
         for group in batches(starts, plan.batch):
             self._events.check()
             cuts = [image[:, z : z + depth, y : y + height, x : x + width] for z, y, x in group]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 import tempfile
+import warnings
 import zipfile
 from functools import lru_cache
 from pathlib import Path
@@ -100,7 +101,11 @@ def _write(model: Any, path: Path) -> None:
 
 
 def _convert(network: nn.Module, config: ResUNetConfig, form: Form) -> Any:
-    """Trace and translate. OpenVINO's `convert_model` does the same and has telemetry in it."""
+    """Trace and translate. OpenVINO's `convert_model` does the same and has telemetry in it.
+
+    Raises:
+        RuntimeError: OpenVINO does not know one of the network's operations.
+    """
     frontends = importlib.import_module("openvino.frontend")
     decoders = importlib.import_module("openvino.frontend.pytorch.ts_decoder")
     exam_network: nn.Module = ExamNetwork(network)
@@ -109,8 +114,12 @@ def _convert(network: nn.Module, config: ResUNetConfig, form: Form) -> Any:
         exam_network = Measuring(exam_network)  # type: ignore[arg-type]
     elif form == "fixed":
         example += (torch.ones(2, feature_count(network)),)
-    with torch.no_grad():
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # tracing is deprecated; OpenVINO has nothing else as general
         traced = torch.jit.trace(exam_network.eval(), example, check_trace=False)
     frontend = frontends.FrontEndManager().load_by_framework("pytorch")
     decoder = decoders.TorchScriptPythonDecoder(traced)  # must live until the conversion ends
-    return frontend.convert(frontend.load(decoder))
+    try:
+        return frontend.convert(frontend.load(decoder))
+    except (frontends.OpConversionFailure, frontends.GeneralFailure) as error:  # neither is a RuntimeError
+        raise RuntimeError(str(error).rpartition("-- ")[2]) from error

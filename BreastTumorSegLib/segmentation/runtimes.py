@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any, Protocol
 
 import numpy as np
@@ -89,6 +90,7 @@ class OpenVinoRuntime:
 
     def _infer(self, form: Form, inputs: list[Tensor], events: Events) -> list[Tensor]:
         request = self._model(form, tuple(inputs[0].shape)).create_infer_request()
+        events.check()  # compiling took a while
         arrays = {number: np.ascontiguousarray(values.numpy()) for number, values in enumerate(inputs)}
         request.start_async(arrays, share_inputs=True)
         while not request.wait_for(POLL_MS):
@@ -96,6 +98,8 @@ class OpenVinoRuntime:
                 events.check()
             except BaseException:
                 request.cancel()
+                with suppress(RuntimeError):  # says that it was cancelled; without this the request's end waits for all
+                    request.wait()
                 raise
         return [torch.from_numpy(output.data.copy()) for output in request.output_tensors]
 
@@ -104,8 +108,9 @@ class OpenVinoRuntime:
         if (form, shape) not in self._compiled:
             model = load_converted(self._bundle, form)
             model.reshape({0: list(shape)})
+            half = form == "live" and uses_bfloat16(self._bundle)  # with given statistics its rounding weighs more
             options = {
-                "INFERENCE_PRECISION_HINT": "bf16" if uses_bfloat16(self._bundle) else "f32",
+                "INFERENCE_PRECISION_HINT": "bf16" if half else "f32",
                 "INFERENCE_NUM_THREADS": worker_threads(),
                 "ENABLE_CPU_PINNING": False,
             }

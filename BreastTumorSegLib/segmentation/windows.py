@@ -75,9 +75,11 @@ class Blend:
     Args:
         shape: Of the volume, (Z, Y, X).
         device: Where the sums are kept.
+        halo: Voxels at the edge of a window that don't count, but at the volume's own border.
     """
 
-    def __init__(self, shape: tuple[int, ...], device: torch.device) -> None:
+    def __init__(self, shape: tuple[int, ...], device: torch.device, halo: int = 0) -> None:
+        self._halo = halo
         self._sums: Tensor | None = None
         self._weights = torch.zeros(shape, device=device)
 
@@ -85,9 +87,11 @@ class Blend:
         """Add one window's logits (K, Z, Y, X)."""
         if self._sums is None:
             self._sums = torch.zeros((len(logits), *self._weights.shape), device=self._weights.device)
-        place = tuple(slice(at, at + n) for at, n in zip(start, logits.shape[1:], strict=True))
-        weights = importance(tuple(logits.shape[1:])).to(self._weights.device, non_blocking=True)
-        self._sums[(slice(None), *place)] += weights * logits.to(self._weights.device, torch.float32)
+        axes = zip(start, logits.shape[1:], self._weights.shape, strict=True)
+        place = tuple(_core(*axis, self._halo) for axis in axes)
+        inner = tuple(slice(part.start - at, part.stop - at) for part, at in zip(place, start, strict=True))
+        weights = importance(tuple(logits.shape[1:]))[inner].to(self._weights.device, non_blocking=True)
+        self._sums[(slice(None), *place)] += weights * logits[(slice(None), *inner)].to(weights.device, torch.float32)
         self._weights[place] += weights
 
     def into(self, background: Tensor, wanted: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """The network stage: the engine against MONAI's sliding window over the whole field of view.
 
 `python Testing/benchmarks/network.py [--repeats 5] [--cases 2] [--published]` prints Markdown tables. Both run in
-turns, in one process, with the same weights and as many threads; times are medians. In every run an engine is made anew,
+turns, in one process, with the same weights and threads; times are medians. In every run an engine is made anew,
 reads the converted model and compiles it; only the conversion itself, once for each network, is left out.
 """
 
