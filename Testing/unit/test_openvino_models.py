@@ -94,7 +94,7 @@ def test_processes_that_convert_at_once_leave_one_whole_entry(tmp_path):
 
 def test_the_model_takes_volumes_of_any_size(bundle):
     shape = load_converted(bundle, "live").inputs[0].partial_shape
-    assert [dimension.is_dynamic for dimension in shape] == [True, False, True, True, True]
+    assert all(dimension.is_dynamic for dimension in list(shape)[2:])
 
 
 def test_openvino_sends_no_telemetry():
