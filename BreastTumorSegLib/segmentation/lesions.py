@@ -10,6 +10,7 @@ from scipy import ndimage
 from scipy.spatial import ConvexHull, QhullError
 from scipy.spatial.distance import pdist
 
+from BreastTumorSegLib.core.boxes import bounding_box
 from BreastTumorSegLib.core.exam import Exam
 from BreastTumorSegLib.core.geometry import Geometry
 from BreastTumorSegLib.core.result import CURVE_TYPES, LEFT, RIGHT, Lesion
@@ -39,13 +40,16 @@ def label_lesions(mask: np.ndarray, geometry: Geometry, least_ml: float = LEAST_
     Returns:
         (Z, Y, X), uint8, or uint16 with more than 255 lesions.
     """
-    parts, count = ndimage.label(mask, TOUCHING)
+    box = bounding_box(mask)
+    parts, count = ndimage.label(mask[box], TOUCHING)
     voxels = np.bincount(parts.ravel(), minlength=count + 1)[1:]
     order = np.argsort(-voxels, kind="stable")
     kept = order[voxels[order] * geometry.voxel_ml >= least_ml]
     number = np.zeros(count + 1, np.uint8 if len(kept) < 256 else np.uint16)
     number[1 + kept] = 1 + np.arange(len(kept))
-    return number[parts]
+    labels = np.zeros(mask.shape, number.dtype)
+    labels[box] = number[parts]
+    return labels
 
 
 def measure_lesions(

@@ -6,6 +6,8 @@ import numpy as np
 import torch
 from scipy import ndimage
 
+from BreastTumorSegLib.core.boxes import bounding_box as tight_box
+from BreastTumorSegLib.core.boxes import widened
 from BreastTumorSegLib.core.events import Events
 from BreastTumorSegLib.core.exam import Exam
 from BreastTumorSegLib.core.geometry import Geometry
@@ -82,14 +84,16 @@ def grow(
     """
     events = events or Events()
     mask = np.zeros(probability.shape, bool)
-    labels, count = ndimage.label(probability >= threshold, np.ones((3, 3, 3)))
-    peaks = ndimage.maximum(probability, labels, range(1, count + 1))
-    reach = [int(np.ceil(GROW_REACH_MM / step)) for step in geometry.spacing_zyx]
-    for label, (found, peak) in enumerate(zip(ndimage.find_objects(labels), peaks, strict=True), start=1):
+    seeds = probability >= threshold
+    z, y, x = (int(np.ceil(GROW_REACH_MM / step)) for step in geometry.spacing_zyx)
+    around = widened(tight_box(seeds), (z, y, x), mask.shape)
+    sure, gain, free, grown = (volume[around] for volume in (probability, subtraction, allowed, mask))
+    labels, count = ndimage.label(seeds[around], np.ones((3, 3, 3)))
+    for label, found in enumerate(ndimage.find_objects(labels), start=1):
         events.progress("tumor", label, count + 1)
-        if peak >= SEED_PEAK:
-            box = tuple(slice(max(part.start - r, 0), part.stop + r) for part, r in zip(found, reach, strict=True))
-            mask[box] |= _grow_one(labels[box] == label, subtraction[box], allowed[box], geometry.spacing_zyx)
+        if sure[found][labels[found] == label].max() >= SEED_PEAK:
+            box = widened(found, (z, y, x), labels.shape)
+            grown[box] |= _grow_one(labels[box] == label, gain[box], free[box], geometry.spacing_zyx)
     return mask
 
 
