@@ -17,6 +17,7 @@ from BreastTumorSegLib.core.errors import InputError, OutputError, typed_errors
 from BreastTumorSegLib.core.exam import Problem, TimeSource
 from BreastTumorSegLib.core.geometry import TOLERANCE_COSINE, Geometry
 from BreastTumorSegLib.io import mama_mia, nifti, nrrd
+from BreastTumorSegLib.io.nifti_writer import write_nifti
 from BreastTumorSegLib.io.volume import Found, Volume
 
 # No volume of a breast has voxels outside of these; such numbers come from damaged headers and other units.
@@ -54,26 +55,30 @@ def read_geometry(path: Path) -> Geometry:
     return grid
 
 
-def write_volume(array: np.ndarray, geometry: Geometry, path: Path) -> None:
+def write_volume(array: np.ndarray, geometry: Geometry, path: Path, step: float | None = None) -> None:
     """Write one 3D volume, compressed, in the format that the name's suffix says.
 
     Args:
         array: Voxels (Z, Y, X); bool is stored as uint8.
         geometry: Its grid.
         path: File to write, `.nii.gz` or `.nrrd`.
+        step: For `.nii.gz`, keep the nearest multiples of this: noise in the last bits would triple the file.
 
     Raises:
         OutputError: The folder is not writable or the disk is full.
         ValueError: The array's shape is not the grid's.
     """
-    image = geometry.image(array.astype(np.uint8) if array.dtype == bool else array)
+    voxels = array.astype(np.uint8) if array.dtype == bool else array
     try:
+        if path.name.lower().endswith(".nii.gz"):
+            write_nifti(voxels, geometry, path, step)
+            return
         with _quiet():
-            sitk.WriteImage(image, str(path), useCompression=True)
+            sitk.WriteImage(geometry.image(voxels), str(path), useCompression=True)
         # ITK tells nothing when the disk is full in the middle of a NIfTI file.
         if nifti.is_nifti(path):
             nifti.read_voxels(path)
-    except (RuntimeError, InputError) as error:
+    except (OSError, RuntimeError, InputError) as error:
         raise OutputError(f"{path} can't be written.", "Check that its disk has space and is writable.") from error
 
 

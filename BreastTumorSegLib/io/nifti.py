@@ -19,7 +19,7 @@ from BreastTumorSegLib.core.errors import InputError
 from BreastTumorSegLib.io.raw import Layout, damaged, run_through, truncated, voxels_in_pieces
 
 HEADER_BYTES = 348
-_TYPES = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4", 1024: "i8", 1280: "u8"}
+TYPES = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4", 1024: "i8", 1280: "u8"}
 _DAMAGE = (gzip.BadGzipFile, EOFError, zlib.error)
 # A byte of deflated data never holds more than this many.
 _MOST_INFLATED = 1032
@@ -79,7 +79,7 @@ def _header(raw: bytes, path: Path) -> Layout:
         raise damaged(path, f"its header has the sizes {sizes} in {count} dimensions")
     if not (math.isfinite(offset) and offset >= 0) or not _has_place(raw, order):
         raise damaged(path, "its header has numbers that are none")
-    if code not in _TYPES:
+    if code not in TYPES:
         raise InputError(f"{path}: voxels of NIfTI type {code} can't be used.", "Export real numbers, such as int16.")
     for axis, value in list(zip("xyz", spacing, strict=True))[:count]:
         if not (math.isfinite(value) and value > 0):
@@ -89,7 +89,7 @@ def _header(raw: bytes, path: Path) -> Layout:
             )
     # As ITK does, voxels never start inside the header, whatever it says.
     start = max(int(offset), HEADER_BYTES)
-    return Layout(tuple(sizes[:count]), np.dtype(order + _TYPES[code]), start, slope, intercept)
+    return Layout(tuple(sizes[:count]), np.dtype(order + TYPES[code]), start, slope, intercept)
 
 
 def _has_place(raw: bytes, order: str) -> bool:

@@ -20,32 +20,28 @@ def write_result(result: ExamResult, folder: Path, events: Events | None = None)
         OutputError: A file can't be written.
     """
     events = events or Events()
-    volumes = {
-        "breast": result.breast,
-        "tumor": result.tumor,
-        "tumor_probability": _rounded(result.probability, 1e-3),
-        "kinetics/pe": _rounded(result.maps.pe, 0.1),
-        "kinetics/pe_late": _rounded(result.maps.pe_late, 0.1),
-        "kinetics/ser": _rounded(result.maps.ser, 1e-2),
-        "kinetics/curve_type": result.maps.curve_type,
-        "kinetics/time_to_peak": _rounded(result.maps.time_to_peak, 0.1),
-        "kinetics/washout_slope": _rounded(result.maps.washout_slope, 0.1),
-        "kinetics/ftv": result.ftv,
-        "heterogeneity": result.clusters.labels,
+    maps = result.maps
+    volumes: dict[str, tuple[np.ndarray, float | None]] = {  # maps are kept to a precision that means something
+        "breast": (result.breast, None),
+        "tumor": (result.tumor, None),
+        "tumor_probability": (result.probability, 1e-3),
+        "kinetics/pe": (maps.pe, 0.1),
+        "kinetics/pe_late": (maps.pe_late, 0.1),
+        "kinetics/ser": (maps.ser, 1e-2),
+        "kinetics/curve_type": (maps.curve_type, None),
+        "kinetics/time_to_peak": (maps.time_to_peak, 0.1),
+        "kinetics/washout_slope": (maps.washout_slope, 0.1),
+        "kinetics/ftv": (result.ftv, None),
+        "heterogeneity": (result.clusters.labels, None),
     }
     (folder / "kinetics").mkdir()
-    for done, (name, volume) in enumerate(volumes.items()):
+    for done, (name, (volume, step)) in enumerate(volumes.items()):
         events.progress("write", done, len(volumes))
-        write_volume(volume, result.exam.geometry, folder / f"{name}.nii.gz")
+        write_volume(volume, result.exam.geometry, folder / f"{name}.nii.gz", step)
     events.progress("write", len(volumes), len(volumes))
     _write_lesions(result, folder / "lesions.csv")
     write_curves(result.clusters, result.exam.times, folder / "curves.csv")
     (folder / "result.json").write_text(json.dumps(result.manifest, indent=2) + "\n", encoding="utf-8")
-
-
-def _rounded(values: np.ndarray, step: float) -> np.ndarray:
-    """Values to a precision that means something; noise in the last bits would triple the file."""
-    return (np.round(values / np.float32(step)) * np.float32(step)).astype(np.float32)
 
 
 def _write_lesions(result: ExamResult, path: Path) -> None:

@@ -4,6 +4,7 @@ import gzip
 import json
 import re
 import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -56,6 +57,62 @@ def test_nifti_voxels_are_those_of_itk(tmp_path, order, slope, intercept):
         np.testing.assert_array_equal(array, sitk.GetArrayFromImage(sitk.ReadImage(str(path))))
     np.testing.assert_array_equal(array, (PRE - 9) * (slope or 1) + (intercept if slope else 0))
     assert geometry.spacing == pytest.approx((0.7, 0.8, 1.1))
+
+
+TURNED = {
+    "axial": (1, 0, 0, 0, 1, 0, 0, 0, 1),
+    "sagittal": (0, 0, -1, 1, 0, 0, 0, -1, 0),
+    "coronal": (1, 0, 0, 0, 0, 1, 0, -1, 0),
+    "left-handed": (1, 0, 0, 0, 1, 0, 0, 0, -1),
+    "oblique": OBLIQUE.direction,
+    "oblique and left-handed": (0.6, 0.8, 0, -0.8, 0.6, 0, 0, 0, -1),
+}
+
+
+@pytest.mark.parametrize("direction", TURNED.values(), ids=TURNED)
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.uint16, np.int32, np.float32, np.float64])
+def test_the_header_of_nifti_files_is_the_one_that_itk_writes(tmp_path, direction, dtype):
+    geometry = Geometry((4, 3, 2), (0.7, 0.8, 1.1), (-10.5, 20.25, 3.0), tuple(map(float, direction)))
+    write_volume(PRE.astype(dtype), geometry, tmp_path / "ours.nii.gz")
+    sitk.WriteImage(geometry.image(PRE.astype(dtype)), str(tmp_path / "itk.nii.gz"), True)
+    ours, itk = (gzip.decompress((tmp_path / name).read_bytes()) for name in ("ours.nii.gz", "itk.nii.gz"))
+    place = slice(256, 328)  # quaternion, offset and matrix, whose last digits may differ
+    assert np.frombuffer(ours[place], "<f4") == pytest.approx(np.frombuffer(itk[place], "<f4"), abs=1e-6)
+    assert ours[:256] + ours[328:] == itk[:256] + itk[328:]
+
+
+@pytest.mark.parametrize(("low", "high", "stored"), [(-100.0, 1000.0, 4), (0.0, 4000.0, 8)])
+def test_maps_keep_multiples_of_a_step(tmp_path, low, high, stored):
+    """As int16 (4) or, where these are too small, as int32 (8), with a slope; ITK is the oracle for what is read."""
+    values = np.linspace(low, high, 24, dtype=np.float32).reshape(PRE.shape)
+    path = tmp_path / "map.nii.gz"
+    write_volume(values, OBLIQUE, path, step=0.1)
+    assert struct.unpack_from("<h", gzip.decompress(path.read_bytes()), 70) == (stored,)
+    read = read_volume(path)[0]
+    assert read.dtype == np.float32
+    assert np.abs(read - values).max() <= 0.0502
+    itk = sitk.ReadImage(str(path))
+    assert itk.GetPixelID() == sitk.sitkFloat32
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(itk), read)
+    np.testing.assert_array_equal(read, np.round(values / np.float32(0.1)) * np.float32(0.1))
+
+
+def test_a_volume_of_many_pieces_is_one_gzip_stream(tmp_path):
+    """Some readers take the first of several streams for the whole."""
+    values = np.random.default_rng(0).integers(0, 999, (9, 300, 400)).astype(np.int16)
+    geometry = Geometry((400, 300, 9), (1.0, 1.0, 1.0))
+    for name, array in (("a", values), ("b", np.asfortranarray(values))):
+        path = tmp_path / f"{name}.nii.gz"
+        write_volume(array, geometry, path)
+        inflater = zlib.decompressobj(16 + zlib.MAX_WBITS)
+        assert inflater.decompress(path.read_bytes())[352:] == values.tobytes()
+        assert inflater.eof and not inflater.unused_data
+        np.testing.assert_array_equal(sitk.GetArrayFromImage(sitk.ReadImage(str(path))), values)
+
+
+def test_types_that_nifti_lacks_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="complex"):
+        write_volume(PRE.astype(np.complex64), OBLIQUE, tmp_path / "a.nii.gz")
 
 
 def test_bool_masks_are_written_as_numbers(tmp_path):
@@ -246,7 +303,7 @@ def truncated_inside(path):
 
 def corrupt(path):
     raw = bytearray(path.read_bytes())
-    raw[-10] ^= 0xFF
+    raw[-6] ^= 0xFF  # in the checksum
     path.write_bytes(raw)
 
 
