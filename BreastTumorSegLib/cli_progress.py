@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from BreastTumorSegLib.core.cancel import heed_signals
 from BreastTumorSegLib.core.events import Events, JsonEvents
 
 
@@ -46,5 +47,6 @@ class TextEvents(Events):
 
 
 def events_of(progress: ProgressForm) -> Events:
-    """What a command tells its progress to."""
+    """What a command tells its progress to; from here on it can be cancelled."""
+    heed_signals()
     return JsonEvents(sys.stdout) if progress is ProgressForm.json else TextEvents()

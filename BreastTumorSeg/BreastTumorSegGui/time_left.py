@@ -21,6 +21,8 @@ class TimeLeft:
         self._clock = clock
         self._start = clock()
         self._entered: dict[str, float] = {}
+        self._told = self._start
+        self._stage_end = 0.0
         self.fraction = 0.0
 
     def update(self, stage: str, fraction: float) -> None:
@@ -28,17 +30,23 @@ class TimeLeft:
         self._entered.setdefault(stage, self._clock())
         if stage in self._usual:
             names = list(self._usual)
-            before = sum(self._usual[name] for name in names[: names.index(stage)])
-            done = (before + fraction * self._usual[stage]) / sum(self._usual.values())
-            self.fraction = max(self.fraction, done)
+            before, total = sum(self._usual[name] for name in names[: names.index(stage)]), sum(self._usual.values())
+            self.fraction = max(self.fraction, (before + fraction * self._usual[stage]) / total)
+            self._stage_end = max(self._stage_end, (before + self._usual[stage]) / total)
+            self._told = self._clock()
 
     @property
     def seconds(self) -> float | None:
-        """Estimated seconds left; None where it is too early to say."""
-        elapsed = self._clock() - self._start
+        """Estimated seconds left; None where it is too early to say.
+
+        Some stages tell nothing before their end. Until then the job goes on as fast as so far, to the stage's end at
+        most, so that the estimate neither grows while nothing is told nor runs out.
+        """
+        elapsed, told = self._clock() - self._start, self._told - self._start
         if elapsed < MIN_ELAPSED_S or self.fraction <= 0:
             return None
-        return elapsed * (1 - self.fraction) / self.fraction
+        done = max(self.fraction, min(self.fraction * elapsed / told, self._stage_end)) if told > 0 else self.fraction
+        return elapsed * (1 - done) / done
 
     def measured(self) -> dict[str, float]:
         """Seconds that each stage took, at the end of the job; at least a hundredth, so that none vanishes."""

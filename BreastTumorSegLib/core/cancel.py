@@ -19,6 +19,11 @@ GRACE_S = 0.8
 """A library call that runs longer than this after a cancellation is not waited for."""
 
 
+def heed_signals() -> None:
+    """Let SIGTERM raise `Cancelled` from now on: before `cancellable` there are imports that take a moment."""
+    signal.signal(signal.SIGTERM, _raise_cancelled)
+
+
 @contextmanager
 def cancellable(events: Events, unfinished: Path | None = None, listen: bool = False) -> Iterator[None]:
     """Within, a cancellation raises `Cancelled` in the main thread, or ends the process within a second.
@@ -36,7 +41,7 @@ def cancellable(events: Events, unfinished: Path | None = None, listen: bool = F
     wake.setblocking(False)
     timer = threading.Timer(GRACE_S, _end, args=(events, unfinished))
     timer.daemon = True
-    signal.signal(signal.SIGTERM, _raise_cancelled)
+    heed_signals()
     signal.set_wakeup_fd(wake.fileno(), warn_on_full_buffer=False)
     threading.Thread(target=_hear_signal, args=(heard, timer), daemon=True).start()
     if listen:

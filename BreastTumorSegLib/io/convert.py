@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from BreastTumorSegLib.core.cancel import cancellable
+from BreastTumorSegLib.core.cancel import cancellable, heed_signals
 from BreastTumorSegLib.core.events import CONVERT_STAGES, JsonEvents
 from BreastTumorSegLib.core.job import reporting, run_and_leave
 from BreastTumorSegLib.io.exam import load_exam
@@ -30,6 +30,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("out", type=Path, metavar="OUT", help="folder to write; new or empty")
     arguments = parser.parse_args(argv)
     events = JsonEvents(sys.stdout)
+    heed_signals()
     with reporting(events):
         events.started(command="convert", stages=CONVERT_STAGES)
         with results_folder(arguments.out, overwrite=False) as folder, cancellable(events, folder, listen=True):

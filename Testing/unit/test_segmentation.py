@@ -1,5 +1,7 @@
 """The steps of the pipeline on exams whose answer is known."""
 
+import time
+
 import numpy as np
 import pytest
 
@@ -160,6 +162,34 @@ def test_a_seed_that_is_nowhere_sure_is_none():
     lesion = sphere(shape, (10, 10, 10), 5)
     mask = grow(np.where(lesion, 0.8, 0.0), np.where(lesion, 100.0, 0.0), np.ones(shape, bool), geometry, 0.5)
     assert not mask.any()
+
+
+def test_lesions_far_apart_grow_as_each_would_alone():
+    """Work is done in a box around all seeds; what is outside of it, and where it lies, changes nothing."""
+    shape, geometry = (60, 70, 80), Geometry((80, 70, 60), (1.0, 1.0, 1.0))
+    free = np.ones(shape, bool)
+    lesions = [sphere(shape, centre, 7) for centre in ((12, 12, 12), (45, 55, 65))]
+    seeds = [sphere(shape, centre, 5) for centre in ((12, 12, 12), (45, 55, 65))]
+    unsure = sphere(shape, (45, 12, 65), 5)
+    gain = np.where(lesions[0] | lesions[1] | unsure, 100.0, 5.0).astype(np.float32)
+    both = grow(np.where(seeds[0] | seeds[1], 0.97, 0.8 * unsure), gain, free, geometry, 0.5)
+    alone = [grow(np.where(seed, 0.97, 0.0), gain, free, geometry, 0.5) for seed in seeds]
+    assert np.array_equal(both, alone[0] | alone[1])
+    for mask, lesion in zip(alone, lesions, strict=True):
+        assert 2 * (mask & lesion).sum() / (mask.sum() + lesion.sum()) > 0.94
+    moved = np.roll(both, (3, 2, 1), (0, 1, 2))
+    seen = np.where(np.roll(seeds[0] | seeds[1], (3, 2, 1), (0, 1, 2)), 0.97, 0.0)
+    assert np.array_equal(grow(seen, np.roll(gain, (3, 2, 1), (0, 1, 2)), free, geometry, 0.5), moved)
+
+
+def test_growing_takes_no_time_for_the_empty_part_of_a_volume():
+    """Once every voxel of the exam was sorted, which took twelve seconds on a real one."""
+    shape, geometry = (100, 200, 200), Geometry((200, 200, 100), (1.0, 1.0, 1.0))
+    seed = np.zeros(shape, np.float32)
+    seed[50:56, 100:106, 100:106] = 0.97
+    begin = time.process_time()
+    assert grow(seed, 100 * seed, np.ones(shape, bool), geometry, 0.5).any()
+    assert time.process_time() - begin < 0.5
 
 
 def test_growing_that_leaks_into_gland_falls_back_to_the_seed():
