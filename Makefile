@@ -5,7 +5,7 @@ INSTALLED := .venv/.installed
 DEMO := demo-results
 DEMO_CASE := DUKE_S000100
 
-.PHONY: demo test lint
+.PHONY: demo test lint bench
 
 demo: $(DEMO)/result/report.html
 	@echo "Report: $(abspath $<)"
@@ -17,6 +17,11 @@ $(DEMO)/result/report.html: | $(INSTALLED)
 
 test: lint
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+# Many minutes, on a machine that does nothing else; docs/performance.md keeps what it printed.
+bench: $(INSTALLED)
+	$(BIN)/python Testing/benchmarks/network.py
+	$(BIN)/python Testing/benchmarks/whole_job.py --runs 5 --growth
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
