@@ -11,6 +11,11 @@ from pathlib import Path
 import pytest
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Models that OpenVINO has converted are kept for the next run of the tests, and not in the user's own cache."""
+    os.environ.setdefault("BREAST_TUMOR_SEG_CACHE", str(config.cache.mkdir("models")))
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder of real data beside the project."""
