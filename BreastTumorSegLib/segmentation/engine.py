@@ -56,7 +56,8 @@ class EngineOptions:
     """How a network is used beyond the usual.
 
     Attributes:
-        whole_breast: Full resolution everywhere, not around candidates only; no difference for networks at 2 mm.
+        whole_breast: Full resolution everywhere, not around candidates only, where one pass does not fit into memory;
+            no difference for networks at 2 mm.
         mirror: The mean over all eight mirror images; eight times as long.
     """
 
@@ -114,7 +115,7 @@ class Engine:
         gpu = device.type == "cuda"
         room = budget(device) / bytes_per_voxel(self._config, 2 if gpu else 4)
         voxels = padded[0].numel()
-        if not self._coarse_first and voxels <= room:
+        if voxels <= room:
             return Plan(device, None)
         edges = [CANDIDATE_EDGE, *EDGES[-1:]] if self._coarse_first else EDGES
         edge = next((edge for edge in edges if edge**3 <= room), EDGES[-1])
@@ -154,10 +155,10 @@ class Engine:
     def _run(self, plan: Plan, padded: Tensor, mask: Tensor) -> Tensor:
         if self._runtime is None or self._runtime.device != plan.device:
             self._runtime = self._runtime_of(self._bundle, plan.device)
-        if self._coarse_first:
-            return self._around_candidates(plan, padded, mask)
         if plan.edge is None:
             return self._logits(padded[None], None)[0].cpu()
+        if self._coarse_first:
+            return self._around_candidates(plan, padded, mask)
         _, statistics = self._measure(shrunk(padded, self._reference_scale(plan, padded)))
         background = torch.full((self._config.out_channels, *mask.shape), NEVER)
         return self._windows(plan, padded, mask, statistics, background)
