@@ -50,9 +50,13 @@ class Grid:
         return self.z[:, None, None], self.y[None, :, None], self.x[None, None, :]
 
     def slabs(self) -> list[slice]:
-        """Runs of slices whose temporary arrays the allocator reuses; larger ones cost a page fault each time."""
+        """Runs of slices whose temporary arrays the allocator reuses; larger ones cost a page fault each time.
+
+        Each has two slices at least: one alone has no spacing.
+        """
         thickness = max(SLAB_VOXELS // (len(self.y) * len(self.x)), 2)
-        return [slice(z, min(z + thickness, len(self.z))) for z in range(0, len(self.z), thickness)]
+        starts = [z for z in range(0, len(self.z), thickness) if z == 0 or len(self.z) - z > 1]
+        return [slice(start, end) for start, end in zip(starts, [*starts[1:], len(self.z)], strict=True)]
 
     def slab(self, z: slice) -> Grid:
         """The grid's slices `z`."""

@@ -18,6 +18,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -121,6 +122,7 @@ def growth(folder: Path, runs: int) -> Iterator[tuple[str, list[tuple[float, flo
     from BreastTumorSegLib.phantom.simulate import simulate_exam
     from BreastTumorSegLib.phantom.sites import SITES
 
+    @cache
     def seconds(spacing: float, phases: int) -> float:
         site = replace(SITES["DUKE"], phases=(phases, phases), interval=60)
         exam = simulate_exam("DUKE", 100, spacing, protocol=site)

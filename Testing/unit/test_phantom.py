@@ -9,6 +9,7 @@ import torch
 from BreastTumorSegLib.core.errors import InputError
 from BreastTumorSegLib.core.exam import TimeSource
 from BreastTumorSegLib.io import load_exam
+from BreastTumorSegLib.phantom import grid as grid_module
 from BreastTumorSegLib.phantom.grid import Field, Grid
 from BreastTumorSegLib.phantom.lesions import draw_lesion
 from BreastTumorSegLib.phantom.simulate import _Storage, simulate_exam, write_case
@@ -120,3 +121,13 @@ def test_a_written_case_is_read_back_with_its_times(tmp_path):
 def test_an_unknown_site_is_refused():
     with pytest.raises(InputError, match="DUKE, ISPY1, ISPY2, NACT"):
         simulate_exam("ELSEWHERE", 0)
+
+
+@pytest.mark.parametrize(
+    ("slices", "runs"), [(2, [(0, 2)]), (6, [(0, 4), (4, 6)]), (5, [(0, 5)]), (9, [(0, 4), (4, 9)])]
+)
+def test_no_slab_is_a_single_slice(slices, runs, monkeypatch):
+    """A grid whose slices left one over could not be painted."""
+    monkeypatch.setattr(grid_module, "SLAB_VOXELS", 4 * 3 * 3)
+    grid = Grid(*(torch.arange(float(size)) for size in (slices, 3, 3)))
+    assert [(slab.start, slab.stop) for slab in grid.slabs()] == runs
