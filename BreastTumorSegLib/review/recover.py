@@ -12,7 +12,7 @@ from typing import Any
 
 from BreastTumorSegLib.core.errors import OutputError
 from BreastTumorSegLib.io.results import output_errors
-from BreastTumorSegLib.review.database import backup_of, insert, open_for_writing
+from BreastTumorSegLib.review.database import backup_of, insert, open_for_writing, typed
 from BreastTumorSegLib.review.lock import Lock
 from BreastTumorSegLib.review.rows import correction_record, score_record
 
@@ -37,7 +37,7 @@ def recover(path: Path, reader: str) -> Path:
     try:
         if lock.reason:
             raise OutputError(lock.reason, "Close it there first. Nothing was changed.")
-        with output_errors(path):
+        with output_errors(path), typed(path):  # a full disk is told, whoever meets it
             aside = _copy_aside(path)
             earlier = sorted(path.parent.glob(f"{path.stem}-damaged-*{path.suffix}"), reverse=True)
             _build(path, reader, [*earlier, backup_of(path)])

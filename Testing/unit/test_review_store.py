@@ -293,6 +293,24 @@ def test_a_recovery_that_is_interrupted_finds_as_much_the_next_time(store, path,
     assert set(found) <= set(kept)
 
 
+def test_a_disk_that_is_full_while_recovering_is_told(store, path, monkeypatch):
+    from BreastTumorSegLib.review import recover as module
+
+    def full(*_row):
+        raise sqlite3.OperationalError("database or disk is full")
+
+    store.save_score(PLACES[0], Score.GOOD)
+    store.close()
+    Store(path, "ann").close()
+    path.write_bytes(b"rubbish" * 1000)
+    with monkeypatch.context() as disk:
+        disk.setattr(module, "insert", full)
+        with pytest.raises(OutputError, match="full"):
+            recover(path, "ann")
+    recover(path, "ann")
+    assert [record.score for record in read_study(path).scores] == [Score.GOOD]
+
+
 def test_a_row_that_no_store_can_hold_is_left_out(store, path):
     good = store.save_score(PLACES[0], Score.GOOD)
     store.save_score(PLACES[1], Score.POOR)
