@@ -222,6 +222,9 @@ def simulate(
     site: Annotated[str, typer.Option(help="DUKE, ISPY1, ISPY2 or NACT.")],
     cases: Annotated[int, typer.Option(help="How many exams.")] = 1,
     seed: Annotated[int, typer.Option(help="Of the first exam; the others count up.", min=0)] = 0,
+    spacing: Annotated[
+        float | None, typer.Option(help="Isotropic voxels of so many mm; the site's own without it.", min=0.5)
+    ] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     progress: Progress = ProgressForm.text,
 ) -> None:
@@ -232,7 +235,7 @@ def simulate(
         from BreastTumorSegLib.segmentation.inference import choose_device
 
         events.started(command="simulate")
-        names = simulate_cohort(out, site, cases, seed, str(choose_device(device)), events)
+        names = simulate_cohort(out, site, cases, seed, str(choose_device(device)), events, spacing)
         events.finished(cases=names)
     if progress is ProgressForm.text:
         for name in names:

@@ -216,9 +216,17 @@ def _write_info(exam: SimulatedExam, path: Path, case: str) -> None:
 
 
 def simulate_cohort(
-    out: Path, site: str, cases: int, seed: int, device: str = "cpu", events: Events | None = None
+    out: Path,
+    site: str,
+    cases: int,
+    seed: int,
+    device: str = "cpu",
+    events: Events | None = None,
+    spacing: float | None = None,
 ) -> list[str]:
     """Write `cases` exams of a site with seeds `seed`, `seed + 1`, ...; returns their names.
+
+    With a `spacing` in mm voxels are isotropic, along LPS, and of that size, else the site's own.
 
     Raises:
         InputError: There is no such site, or `cases` is not positive.
@@ -232,6 +240,6 @@ def simulate_cohort(
         _refuse_existing(out, name)
     for index, name in enumerate(names):
         events.progress("simulate", index, cases)
-        write_case(simulate_exam(site, seed + index, device=device), out, name)
+        write_case(simulate_exam(site, seed + index, spacing, device), out, name)
     events.progress("simulate", cases, cases)
     return names
