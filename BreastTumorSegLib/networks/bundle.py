@@ -16,6 +16,7 @@ from torch import nn
 
 from BreastTumorSegLib.core.errors import ModelError
 from BreastTumorSegLib.core.models import REGISTRY, models_folder
+from BreastTumorSegLib.networks.inputs import Normalisation
 from BreastTumorSegLib.networks.resunet import ResUNetConfig, resunet
 
 Task = Literal["breast", "tumor"]
@@ -31,6 +32,9 @@ class ModelDescription(BaseModel):
         network: Which network, and its size.
         phases: What goes in, in order: "pre", "first_post".
         spacing_mm: Isotropic spacing that the network sees.
+        normalisation: Of the intensities, within what the network sees.
+        field: What the network sees: the box of the breasts with a margin, or the whole exam. A network for the breasts
+            sees the exam.
         threshold: Probability from which a voxel counts.
         trained_on: One sentence.
         bfloat16_dice_change: How far bfloat16 moves an exam's Dice, up or down, in the mean over held-out simulated
@@ -45,6 +49,8 @@ class ModelDescription(BaseModel):
     network: ResUNetConfig
     phases: tuple[Literal["pre", "first_post"], ...]
     spacing_mm: float = Field(gt=0)
+    normalisation: Normalisation = "joint-z-score"
+    field: Literal["breast", "exam"] = "breast"
     threshold: float = Field(0.5, gt=0, lt=1)
     trained_on: str = "simulated exams only"
     bfloat16_dice_change: float | None = Field(None, ge=0)

@@ -2,17 +2,72 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Literal
+
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+Normalisation = Literal["joint-z-score", "early-min-max"]
+"""How intensities are normalised; see `intensity_scale`."""
+
+PERCENTILE = 99.0
+"""Of each phase, where "early-min-max" clips."""
+
+_QUANTILE_VOXELS = 1 << 22
+"""Percentiles come from at most so many voxels; more would change nothing and take seconds."""
+
+
+@dataclass(frozen=True)
+class IntensityScale:
+    """What turns a scanner's intensities into a network's input.
+
+    Attributes:
+        offset: Subtracted.
+        scale: Divided by.
+        ceiling: Each phase is clipped at its own first, (C,); None where nothing is clipped. Then the result lies
+            between 0 and 1.
+    """
+
+    offset: float
+    scale: float
+    ceiling: Tensor | None = None
+
+    def __call__(self, phases: Tensor) -> Tensor:
+        """Phases (C, Z, Y, X) as the network sees them."""
+        if self.ceiling is None:
+            return (phases - self.offset) / self.scale
+        clipped = torch.minimum(phases, self.ceiling.to(phases).view(-1, 1, 1, 1))
+        return ((clipped - self.offset) / self.scale).clamp(0, 1)
+
+    @property
+    def zero(self) -> float:
+        """What a signal of 0 becomes, where it is not clipped."""
+        return -self.offset / self.scale
+
+
+def intensity_scale(phases: Tensor, how: Normalisation, early: int = -1) -> IntensityScale:
+    """The scale of phases (C, Z, Y, X), the same for all of them, so that their ratio, the enhancement, is kept.
+
+    "joint-z-score": mean and standard deviation over all phases together (Abdikenov and Suvorov, "Preprocessing").
+    "early-min-max": each phase clipped at its 99th percentile, then minimum and maximum of the early phase (Zhang et
+    al., Patterns 2023, data preprocessing).
+
+    Args:
+        early: Which of the phases is the early one.
+    """
+    if how == "joint-z-score":
+        return IntensityScale(float(phases.mean()), float(phases.std().clamp_min(1e-6)))
+    step = max(phases[0].numel() // _QUANTILE_VOXELS, 1)
+    ceiling = torch.quantile(phases.flatten(1)[:, ::step].float(), PERCENTILE / 100, dim=1)
+    low, high = float(phases[early].min()), float(ceiling[early])
+    return IntensityScale(low, max(high - low, 1e-6), ceiling)
+
 
 def joint_z_score(phases: Tensor) -> Tensor:
-    """Phases (C, Z, Y, X) minus their mean, over their standard deviation, both taken over all phases together.
-
-    So the ratio between phases, which is the enhancement, is kept (Abdikenov and Suvorov, "Preprocessing").
-    """
-    return (phases - phases.mean()) / phases.std().clamp_min(1e-6)
+    """Phases (C, Z, Y, X) by the scale "joint-z-score"."""
+    return intensity_scale(phases, "joint-z-score")(phases)
 
 
 def bounding_box(mask: Tensor, margin: int) -> tuple[slice, slice, slice]:

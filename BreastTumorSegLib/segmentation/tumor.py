@@ -5,14 +5,15 @@ from __future__ import annotations
 import numpy as np
 import torch
 from scipy import ndimage
+from torch import Tensor
 
 from BreastTumorSegLib.core.boxes import bounding_box as tight_box
 from BreastTumorSegLib.core.boxes import widened
 from BreastTumorSegLib.core.events import Events
 from BreastTumorSegLib.core.exam import Exam
 from BreastTumorSegLib.core.geometry import Geometry
-from BreastTumorSegLib.networks.bundle import Bundle
-from BreastTumorSegLib.networks.inputs import bounding_box, joint_z_score
+from BreastTumorSegLib.networks.bundle import Bundle, ModelDescription
+from BreastTumorSegLib.networks.inputs import bounding_box, intensity_scale
 from BreastTumorSegLib.segmentation.breast import BreastMask
 from BreastTumorSegLib.segmentation.engine import Engine, EngineOptions
 from BreastTumorSegLib.segmentation.resample import crop, isotropic_grid, resample
@@ -46,17 +47,26 @@ def tumor_probability(
     probability = np.zeros(exam.geometry.shape, np.float32)
     if not breast.labels.any():
         return probability
-    phases = [{"pre": exam.pre, "first_post": exam.first_post}[name] for name in bundle.description.phases]
-    grid = isotropic_grid(exam.geometry, bundle.description.spacing_mm)
+    description = bundle.description
+    phases = [{"pre": exam.pre, "first_post": exam.first_post}[name] for name in description.phases]
+    grid = isotropic_grid(exam.geometry, description.spacing_mm)
     inside = torch.from_numpy(resample(breast.coarse, breast.grid, grid) > 0.5)
-    around = bounding_box(inside, round(MARGIN_MM / bundle.description.spacing_mm))
+    around = field_of(description, inside)
     grid = crop(grid, around)
-    image = joint_z_score(torch.from_numpy(np.stack([resample(phase, exam.geometry, grid) for phase in phases])))
+    image = torch.from_numpy(np.stack([resample(phase, exam.geometry, grid) for phase in phases]))
+    image = intensity_scale(image, description.normalisation)(image)
     logits = Engine(bundle, device, events, options).predict(image, inside[around])
     box = bounding_box(torch.from_numpy(breast.labels > 0), 0)
     fine = resample(torch.sigmoid(logits[0]).numpy(), grid, crop(exam.geometry, box))
     probability[box] = np.where(breast.labels[box] > 0, fine, 0)
     return probability
+
+
+def field_of(description: ModelDescription, breast: Tensor) -> tuple[slice, slice, slice]:
+    """The part of an exam that a network sees: all of it, or the box of the breasts, bool (Z, Y, X), and a margin."""
+    if description.field == "exam":
+        return bounding_box(torch.ones_like(breast), 0)
+    return bounding_box(breast, round(MARGIN_MM / description.spacing_mm))
 
 
 def grow(

@@ -1,50 +1,226 @@
-"""Configuration of a training run."""
+"""Configurations of training runs: YAML files, checked before anything is computed."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from BreastTumorSegLib.core.errors import InputError
 from BreastTumorSegLib.networks.bundle import ModelDescription
+from BreastTumorSegLib.training.augmentation import AugmentationConfig
+from BreastTumorSegLib.training.losses import LossConfig
 
-TRAINING_SEEDS = 1_000_000
-"""Exams for training have seeds from here on; those below are for validation, tests and demonstrations."""
+SITES = ("DUKE", "ISPY1", "ISPY2", "NACT")
 
 
-class TrainingConfig(BaseModel):
-    """Everything that decides a run; kept beside the weights.
-
-    Attributes:
-        model: The bundle to make.
-        sites: Where the simulated exams come from, evenly.
-        steps: Optimiser steps, one patch each.
-        learning_rate: At the start; it falls polynomially with power 1.5, as in the ResUNet's paper.
-        patch: Size (Z, Y, X) in voxels; without one, a sample is a whole volume.
-        patches_per_exam: How often a simulated exam is used.
-        spread: Extra variation of tissues, see `phantom.tissues.draw`.
-        seed: First training seed is `TRAINING_SEEDS` + this x 100 000.
-        save_every: Steps between saved bundles.
-        start_from: Name of a bundle of the same size whose weights to go on from; random weights without one.
-    """
-
+class _Config(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    model: ModelDescription
-    sites: tuple[str, ...] = Field(("DUKE", "ISPY1", "ISPY2", "NACT"), min_length=1)
-    steps: int = Field(gt=0)
-    learning_rate: float = Field(2e-3, gt=0)
-    patch: tuple[int, int, int] | None = None
-    patches_per_exam: int = Field(2, gt=0)
+
+class CohortData(_Config):
+    """Exams on disk.
+
+    Attributes:
+        kind: "mama-mia" for a folder in the layout of MAMA-MIA, which `simulate` writes too; "csv" for a table.
+        path: The folder or the table.
+        labels: Which of MAMA-MIA's masks.
+        breast: "reference" takes the whole-breast masks of the cohort; another name is the model that makes them.
+        soft_labels: Keep the share of a voxel that annotators marked, instead of the majority.
+        cache: Where preprocessed exams are kept; the user's cache folder without it.
+    """
+
+    kind: Literal["mama-mia", "csv"]
+    path: Path
+    labels: Literal["expert", "automatic"] = "expert"
+    breast: str = "breast-unet"
+    soft_labels: bool = False
+    cache: Path | None = None
+
+
+class SimulatedData(_Config):
+    """Exams that are simulated while training goes on, on its device; none is used twice.
+
+    Attributes:
+        kind: "simulated".
+        sites: Where the exams come from, evenly.
+        spread: Extra variation of tissues, see `phantom.tissues.draw`.
+        patches_per_exam: Samples in a row from one exam.
+        validation: Exams for validation, with seeds of their own.
+    """
+
+    kind: Literal["simulated"]
+    sites: tuple[str, ...] = Field(SITES, min_length=1)
     spread: float = Field(0.25, ge=0)
-    seed: int = Field(0, ge=0)
-    save_every: int = Field(500, gt=0)
-    start_from: str | None = None
+    patches_per_exam: int = Field(2, gt=0)
+    validation: int = Field(8, ge=0)
+
+
+class SampleConfig(_Config):
+    """How samples are cut from exams.
+
+    Attributes:
+        patch: Size (Z, Y, X) in voxels; without one, a sample is the whole field that the model sees.
+        batch: Samples a step, over all processes.
+        tumor_share: Share of the patches around a random tumour voxel, where there is one.
+        inside_breast: Centres of the other patches lie inside the breasts, not anywhere.
+        field_of_view: Probability that the field is cropped at random before it is normalised, as sites crop theirs.
+        later_phase: Probability that the phase after the first post-contrast one stands in for it, as if that one had
+            come late or was dropped.
+        augmentation: What is done to a patch.
+    """
+
+    patch: tuple[int, int, int] | None = (64, 64, 64)
+    batch: int = Field(2, gt=0)
+    tumor_share: float = Field(0.5, ge=0, le=1)
+    inside_breast: bool = False
+    field_of_view: float = Field(0.0, ge=0, le=1)
+    later_phase: float = Field(0.0, ge=0, le=1)
+    augmentation: AugmentationConfig = AugmentationConfig()
+
+
+class OptimizerConfig(_Config):
+    """Optimiser and schedule.
+
+    Attributes:
+        name: "adam" or "adamw".
+        learning_rate: At the start.
+        weight_decay: Of AdamW.
+        schedule: "polynomial" falls to zero with `power` over all steps, as for the cross-dataset residual U-Net;
+            "step" multiplies by `factor` after every `step_epochs` epochs, as for the spatial-temporal network.
+        power: Of the polynomial.
+        step_epochs: Of the steps.
+        factor: Of the steps.
+        clip_norm: Gradients are scaled down to this norm; not at all without it.
+    """
+
+    name: Literal["adam", "adamw"] = "adam"
+    learning_rate: float = Field(0.01, gt=0)
+    weight_decay: float = Field(0.0, ge=0)
+    schedule: Literal["polynomial", "step"] = "polynomial"
+    power: float = Field(1.5, gt=0)
+    step_epochs: int = Field(50, gt=0)
+    factor: float = Field(0.5, gt=0, le=1)
+    clip_norm: float | None = Field(None, gt=0)
+
+
+class ValidationConfig(_Config):
+    """How a network is judged while it is trained.
+
+    Attributes:
+        share: Of the cases, drawn at random, kept for validation.
+        every_epochs: Epochs between validations.
+        windows: "patch" slides windows of the size of a patch, with half of it overlapping, as the paper does; "whole"
+            takes the field in one pass, as `segment` does where memory allows.
+        patience: Validations without a better Dice after which training ends; never without it.
+    """
+
+    share: float = Field(0.2, ge=0, lt=1)
+    every_epochs: int = Field(1, gt=0)
+    windows: Literal["patch", "whole"] = "patch"
+    patience: int | None = Field(None, gt=0)
+
+
+class EncoderStart(_Config):
+    """Weights of the encoder from another bundle.
+
+    Attributes:
+        bundle: Its folder, or the name of a shipped model.
+        frozen: They stay as they are.
+    """
+
+    bundle: str
+    frozen: bool = False
+
+
+class TrainingConfig(_Config):
+    """Everything that decides a run; written beside its weights.
+
+    Attributes:
+        out: Folder of the run. Paths are relative to the file of the configuration.
+        model: The bundle to make.
+        data: Where exams come from.
+        samples: How samples are cut from them.
+        loss: See `training.losses`.
+        optimizer: Optimiser and schedule.
+        validation: How the network is judged on the way.
+        epochs: Epochs at most.
+        steps_per_epoch: Optimiser steps an epoch; without it, as many as give each case one sample.
+        precision: "bfloat16" and "float16" compute under autocast; weights stay float32.
+        average: Decay of the running average of the weights that becomes the bundle; the weights themselves without it.
+        start_from: Name or folder of a bundle of the same size whose weights to go on from.
+        encoder: Weights of the encoder alone from another bundle.
+        seed: Of everything random.
+        checkpoint_steps: Steps between checkpoints, beside one at every validation.
+        tensorboard: Write curves for TensorBoard.
+    """
+
     out: Path
+    model: ModelDescription
+    data: Annotated[CohortData | SimulatedData, Field(discriminator="kind")]
+    samples: SampleConfig = SampleConfig()
+    loss: LossConfig = LossConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    validation: ValidationConfig = ValidationConfig()
+    epochs: int = Field(100, gt=0)
+    steps_per_epoch: int | None = Field(None, gt=0)
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    average: float | None = Field(None, gt=0, lt=1)
+    start_from: str | None = None
+    encoder: EncoderStart | None = None
+    seed: int = Field(0, ge=0)
+    checkpoint_steps: int = Field(200, gt=0)
+    tensorboard: bool = True
 
     @model_validator(mode="after")
-    def _patch_fits_the_network(self) -> TrainingConfig:
-        multiple = self.model.network.multiple
-        if self.patch and any(size <= 0 or size % multiple for size in self.patch):
-            raise ValueError(f"patch {self.patch} must be multiples of {multiple}, the network's strides together")
+    def _fits_together(self) -> TrainingConfig:
+        multiple, patch = self.model.network.multiple, self.samples.patch
+        if patch and any(size <= 0 or size % multiple for size in patch):
+            raise ValueError(f"patch {patch} must be multiples of {multiple}, the network's strides together")
+        if patch is None and self.samples.batch > 1:
+            raise ValueError("whole fields differ in size: without a patch the batch must be 1")
+        if patch is None and self.validation.windows == "patch":
+            raise ValueError('without a patch, validation.windows must be "whole"')
+        if isinstance(self.data, SimulatedData) and self.steps_per_epoch is None:
+            raise ValueError("steps_per_epoch is needed with simulated data, which has no end")
         return self
+
+
+_Any = TypeVar("_Any", bound=BaseModel)
+
+
+def read_config(file: Path, kind: type[_Any]) -> _Any:
+    """Read a configuration from a YAML file.
+
+    Raises:
+        InputError: The file is no YAML, or a field is unknown, missing or senseless; all of them are told at once.
+    """
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{file} is no YAML: {' '.join(str(error).split())}.", "Correct the file.") from error
+    try:
+        return kind.model_validate(_with_paths(content, file.absolute().parent))
+    except ValidationError as error:
+        found = [f"{'.'.join(map(str, wrong['loc']))}: {wrong['msg']}".strip(": ") for wrong in error.errors()]
+        raise InputError(f"{file}: {'; '.join(found)}.", "Correct the file.") from error
+
+
+def write_config(config: BaseModel, file: Path) -> None:
+    """Write a configuration as YAML that `read_config` reads."""
+    file.write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False), encoding="utf-8")
+
+
+_PATHS = {"out", "path", "cache"}
+
+
+def _with_paths(content: Any, folder: Path) -> Any:
+    """Paths of a configuration as absolute ones."""
+    if not isinstance(content, dict):
+        return content
+    return {
+        key: str(folder / value) if key in _PATHS and isinstance(value, str) else _with_paths(value, folder)
+        for key, value in content.items()
+    }

@@ -1,92 +1,313 @@
-"""The training loop."""
+"""The training engine: a network, its samples, and everything that must survive an interruption."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
-from monai.losses import DiceLoss
+from ignite.engine import Engine
+from ignite.engine import Events as On
+from ignite.handlers import EarlyStopping
 from torch import Tensor, nn
-from torch.nn import functional
-from torch.optim.lr_scheduler import PolynomialLR
+from torch.optim.lr_scheduler import LRScheduler, PolynomialLR, StepLR
 from torch.optim.swa_utils import AveragedModel
+from torch.utils.data import DataLoader
 
+from BreastTumorSegLib.core.errors import Cancelled, InputError
 from BreastTumorSegLib.core.events import Events
-from BreastTumorSegLib.networks.bundle import load_bundle, save_bundle
-from BreastTumorSegLib.networks.resunet import resunet
-from BreastTumorSegLib.training.config import TrainingConfig
-from BreastTumorSegLib.training.data import samples
+from BreastTumorSegLib.io.results import output_errors
+from BreastTumorSegLib.networks.catalogue import supervised_logits
+from BreastTumorSegLib.training.config import OptimizerConfig, TrainingConfig
+from BreastTumorSegLib.training.curves import Curves
+from BreastTumorSegLib.training.losses import build_loss, deep_supervision_loss
+from BreastTumorSegLib.training.processes import any_process, process_count, rank, shared, summed
+from BreastTumorSegLib.training.samples import Samples
 
-CROSS_ENTROPY_WEIGHT = 5.0
+CHECKPOINT = "checkpoint.pt"
 Weights = tuple[Tensor, ...] | list[Tensor]
+Validate = Callable[[nn.Module], dict[str, float]]
+"""Mean Dice of a network over the validation cases ("all"), and over those of each site."""
 
 
-def train(config: TrainingConfig, device: str = "cpu", events: Events | None = None) -> None:
-    """Train a bundle on simulated exams and save it, with averaged weights, into `config.out`.
-
-    Raises:
-        Cancelled: On request; the last saved bundle stays.
-    """
-    events = events or Events()
-    torch.manual_seed(config.seed)
-    config.out.mkdir(parents=True, exist_ok=True)
-    (config.out / f"{config.model.name}.training.json").write_text(config.model_dump_json(indent=2) + "\n")
-    network = resunet(config.model.network)
-    if config.start_from:
-        network.load_state_dict(load_bundle(config.start_from, config.model.task).network.state_dict())
-    network = network.to(device).train()
-    network = network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-    average = AveragedModel(network, multi_avg_fn=_running_average)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=config.learning_rate)
-    schedule = PolynomialLR(optimizer, config.steps, power=1.5)
-    recent, start = 0.0, time.monotonic()
-    for step, (image, label) in zip(range(1, config.steps + 1), samples(config), strict=False):
-        loss = _step(network, optimizer, image.to(device), label.to(device))
-        schedule.step()
-        average.update_parameters(network)
-        recent = loss if step == 1 else 0.99 * recent + 0.01 * loss
-        events.progress("train", step, config.steps)
-        if step % 100 == 0:
-            _note(config.out / f"{config.model.name}.training.csv", step, recent, (time.monotonic() - start) / step)
-        if step % config.save_every == 0 or step == config.steps:
-            save_bundle(average.module, config.model, config.out)
-
-
-def _note(path: Path, step: int, loss: float, seconds: float) -> None:
-    """Append a row of the run's progress: step, running mean of the loss, seconds a step so far."""
-    with path.open("a", encoding="ascii") as file:
-        file.write(f"{step},{loss:.4f},{seconds:.3f}\n")
-
-
-def _step(network: nn.Module, optimizer: torch.optim.Optimizer, image: Tensor, label: Tensor) -> float:
-    image = image[None].contiguous(memory_format=torch.channels_last_3d)
-    with torch.autocast(image.device.type, dtype=torch.bfloat16):
-        logits = network(image)
-    loss = segmentation_loss(logits.float(), label[None])
-    optimizer.zero_grad()
-    loss.backward()
-    nn.utils.clip_grad_norm_(network.parameters(), 5.0)
-    optimizer.step()
-    return float(loss.detach())
-
-
-def segmentation_loss(logits: Tensor, label: Tensor) -> Tensor:
-    """Dice plus five times the binary cross-entropy.
-
-    Without foreground the Dice term is left out: it would say that one wrong voxel is as bad as a thousand, and hold
-    back every prediction.
+class Trainer:
+    """Trains one network; a trainer that is made anew in the same folder goes on where the last checkpoint was.
 
     Args:
-        logits: (N, 1, Z, Y, X).
-        label: (N, Z, Y, X), 0 or 1.
+        config: Of the run.
+        network: On its device.
+        samples: By number.
+        steps_per_epoch: Optimiser steps.
+        validate: Judges a network; None where there is nothing to validate on.
+        folder: Of the run.
+        device: Where to train.
+        events: Told of the progress; a cancellation ends the run after the step, with a checkpoint.
     """
-    target = label[:, None].float()
-    loss = CROSS_ENTROPY_WEIGHT * functional.binary_cross_entropy_with_logits(logits, target)
-    return loss + DiceLoss()(torch.sigmoid(logits), target) if label.any() else loss
+
+    def __init__(
+        self,
+        config: TrainingConfig,
+        network: nn.Module,
+        samples: Samples,
+        steps_per_epoch: int,
+        validate: Validate | None,
+        folder: Path,
+        device: torch.device,
+        events: Events,
+    ) -> None:
+        self._config = config
+        self._samples = samples
+        self._validate = validate
+        self._folder = folder
+        self._device = device
+        self._events = events
+        self._steps = config.epochs * steps_per_epoch
+        self._network = network
+        self._trained = shared(network)
+        self._average = AveragedModel(network, multi_avg_fn=_running_average(config.average)) if config.average else None
+        self._optimizer = _optimizer(config.optimizer, network)
+        self._schedule = _schedule(config.optimizer, self._optimizer, self._steps, steps_per_epoch)
+        self._scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "float16")
+        self._loss = build_loss(config.loss)
+        self._best = _Best()
+        self._engine = Engine(self._step)
+        self._engine.load_state_dict({"iteration": 0, "max_epochs": config.epochs, "epoch_length": steps_per_epoch})
+        self._early_stopping = _early_stopping(config, self._engine, self._best)
+        self._curves = Curves(folder, config.tensorboard and rank() == 0)
+        self._started = (time.monotonic(), 0)
+
+    def run(self) -> nn.Module:
+        """Train to the end; returns the network that validated best, or the last one without validation.
+
+        Raises:
+            Cancelled: On request; a checkpoint was written.
+            OutputError: A checkpoint can't be written; the last one is still there.
+        """
+        self._resume()
+        steps_per_epoch = self._engine.state.epoch_length
+        assert steps_per_epoch is not None
+        self._engine.add_event_handler(On.ITERATION_COMPLETED, self._after_step)
+        self._engine.add_event_handler(On.EPOCH_COMPLETED(every=self._config.validation.every_epochs), self._judge)
+        self._engine.add_event_handler(On.EPOCH_COMPLETED, self.save)
+        if not self._ended:
+            self._started = (time.monotonic(), self._engine.state.iteration)
+            self._engine.run(_Batches(self._loader()), epoch_length=steps_per_epoch)
+        self._curves.close()
+        if self._best.weights:
+            self._network.load_state_dict(self._best.weights)
+            return self._network.eval()
+        return self._judged.eval()
+
+    @property
+    def step(self) -> int:
+        """Optimiser steps done."""
+        return self._engine.state.iteration
+
+    @property
+    def best_dice(self) -> float:
+        """Of the validations so far; NaN without any."""
+        return self._best.dice
+
+    @property
+    def _ended(self) -> bool:
+        stopped = self._early_stopping and self._early_stopping.counter >= self._early_stopping.patience
+        return bool(stopped) or self.step >= self._steps
+
+    @property
+    def _judged(self) -> nn.Module:
+        """The network that becomes the bundle."""
+        return self._average.module if self._average else self._network
+
+    def _loader(self) -> DataLoader[Any]:
+        config, each = self._config.samples, self._config.samples.batch // process_count()
+        numbers = _numbers(self.step * config.batch, self._steps * config.batch, config.batch)
+        return DataLoader(self._samples, batch_size=each, sampler=numbers)
+
+    def _step(self, engine: Engine, batch: Sequence[Tensor]) -> float:
+        self._trained.train()
+        image, target = (tensor.to(self._device, non_blocking=True) for tensor in batch)
+        with self._autocast():
+            outputs = supervised_logits(self._trained, image)
+        progress = (engine.state.iteration - 1) / self._steps
+        loss = deep_supervision_loss(self._loss, [output.float() for output in outputs], target, progress)
+        self._optimizer.zero_grad(set_to_none=True)
+        self._scaler.scale(loss).backward()
+        if self._config.optimizer.clip_norm:
+            self._scaler.unscale_(self._optimizer)
+            nn.utils.clip_grad_norm_(self._network.parameters(), self._config.optimizer.clip_norm)
+        self._scaler.step(self._optimizer)
+        self._scaler.update()
+        self._schedule.step()
+        if self._average:
+            self._average.update_parameters(self._network)
+        return float(summed(loss.detach()) / process_count())
+
+    def _autocast(self) -> torch.autocast:
+        kind = torch.float16 if self._config.precision == "float16" else torch.bfloat16
+        return torch.autocast(self._device.type, kind, enabled=self._config.precision != "float32")
+
+    def _after_step(self, engine: Engine) -> None:
+        step = engine.state.iteration
+        loss = engine.state.output
+        assert isinstance(loss, float)
+        if not np.isfinite(loss):
+            raise InputError(
+                f"The loss became {loss} at step {step}.", "Lower optimizer.learning_rate, or set optimizer.clip_norm."
+            )
+        self._curves.step(step, engine.state.epoch, loss, self._optimizer.param_groups[0]["lr"])
+        stop = any_process(self._events.cancelled, self._device)
+        # At an epoch's end the checkpoint waits for the validation.
+        if stop or (step % self._config.checkpoint_steps == 0 and step % (engine.state.epoch_length or 1)):
+            self.save()
+        if stop:
+            raise Cancelled
+        begun, first = self._started
+        left = (time.monotonic() - begun) / (step - first) * (self._steps - step)
+        self._events.progress("train", step, self._steps, loss=round(loss, 4), seconds_left=round(left))
+
+    def _judge(self, engine: Engine) -> None:
+        if self._validate is None:
+            return
+        scores = self._validate(self._judged.eval())
+        self._curves.validation(engine.state.iteration, scores)
+        self._best.offer(scores["all"], engine.state.iteration, self._judged)
+        if self._early_stopping:
+            self._early_stopping(engine)
+
+    def save(self) -> None:
+        """Write the checkpoint beside its place and put it there."""
+        if rank() == 0:
+            path = self._folder / CHECKPOINT
+            with output_errors(path):
+                self._curves.flush()
+                beside = path.with_name(f".{path.name}-partial")
+                _save({name: part.state_dict() for name, part in self._parts().items()}, beside)
+                beside.replace(path)
+
+    def _resume(self) -> None:
+        path = self._folder / CHECKPOINT
+        if not path.is_file():
+            return
+        try:
+            state = torch.load(path, map_location=self._device, weights_only=True)
+            for name, part in self._parts().items():
+                part.load_state_dict(state[name])
+        except (RuntimeError, KeyError, ValueError, EOFError) as error:
+            raise InputError(
+                f"{path} can't be gone on from: {str(error).partition(chr(10))[0]}.",
+                "Use the configuration that it was made with, or remove it to begin again.",
+            ) from error
+        self._curves.back_to(self.step)
+
+    def _parts(self) -> dict[str, Any]:
+        """Everything that has a state."""
+        parts: dict[str, Any] = {
+            "engine": self._engine,
+            "network": self._network,
+            "optimizer": self._optimizer,
+            "schedule": self._schedule,
+            "scaler": self._scaler,
+            "best": self._best,
+            "random": _Randomness(),
+        }
+        if self._average:
+            parts["average"] = self._average
+        if self._early_stopping:
+            parts["early_stopping"] = self._early_stopping
+        return parts
 
 
-def _running_average(averaged: Weights, current: Weights, count: Tensor | int) -> None:
-    """Exponential average over about 500 steps; over fewer at first, so that the first weights are soon forgotten."""
-    decay = min(0.998, (1 + int(count)) / (10 + int(count)))
-    torch._foreach_lerp_(averaged, current, 1 - decay)
+class _Best:
+    """The weights that validated best."""
+
+    def __init__(self) -> None:
+        self.dice = float("nan")
+        self.step = 0
+        self.latest = float("nan")
+        self.weights: dict[str, Tensor] = {}
+
+    def offer(self, dice: float, step: int, network: nn.Module) -> None:
+        self.latest = dice
+        if not dice <= self.dice:  # the first one, too
+            self.dice, self.step = dice, step
+            self.weights = {name: value.detach().cpu().clone() for name, value in network.state_dict().items()}
+
+    def state_dict(self) -> dict[str, Any]:
+        return dict(vars(self))
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+
+
+class _Randomness:
+    """PyTorch's random state, which dropout draws from; samples have generators of their own."""
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return {"cpu": torch.get_rng_state()} | (
+            {"cuda": torch.cuda.get_rng_state()} if torch.cuda.is_available() else {}
+        )
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        torch.set_rng_state(state["cpu"].cpu())
+        if "cuda" in state and torch.cuda.is_available():
+            torch.cuda.set_rng_state(state["cuda"].cpu())
+
+
+class _Batches:
+    """A loader that the engine may ask for an iterator once; it begins where the run goes on."""
+
+    def __init__(self, loader: DataLoader[Any]) -> None:
+        self._batches = iter(loader)
+
+    def __iter__(self) -> Iterator[Any]:
+        return self._batches
+
+
+def _numbers(first: int, end: int, batch: int) -> list[int]:
+    """Numbers of the samples that are this process's share of every batch."""
+    each = batch // process_count()
+    starts = range(first + rank() * each, end, batch)
+    return [start + i for start in starts for i in range(each)]
+
+
+def _optimizer(config: OptimizerConfig, network: nn.Module) -> torch.optim.Optimizer:
+    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    if config.name == "adam":
+        return torch.optim.Adam(trained, config.learning_rate)
+    return torch.optim.AdamW(trained, config.learning_rate, weight_decay=config.weight_decay)
+
+
+def _schedule(
+    config: OptimizerConfig, optimizer: torch.optim.Optimizer, steps: int, steps_per_epoch: int
+) -> LRScheduler:
+    if config.schedule == "polynomial":
+        return PolynomialLR(optimizer, steps, config.power)
+    return StepLR(optimizer, config.step_epochs * steps_per_epoch, config.factor)
+
+
+def _early_stopping(config: TrainingConfig, engine: Engine, best: _Best) -> EarlyStopping | None:
+    if config.validation.patience is None:
+        return None
+    return EarlyStopping(config.validation.patience, lambda _: best.latest, engine)
+
+
+def _running_average(decay: float) -> Callable[[Weights, Weights, Tensor | int], None]:
+    def update(averaged: Weights, current: Weights, count: Tensor | int) -> None:
+        """Over fewer steps at first, so that the first weights are soon forgotten."""
+        now = min(decay, (1 + int(count)) / (10 + int(count)))
+        torch._foreach_lerp_(averaged, current, 1 - now)
+
+    return update
+
+
+def _save(state: dict[str, Any], path: Path) -> None:
+    """PyTorch says only that writing failed; the system says why, so a full disk is told as one."""
+    with path.open("wb") as file:
+        try:
+            torch.save(state, file)
+        except RuntimeError as error:
+            file.write(b"\0" * (1 << 20))
+            raise OSError(0, "unknown error") from error

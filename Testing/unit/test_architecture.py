@@ -16,7 +16,8 @@ ORDER = [
     ("io", "kinetics", "metrics"),
     ("phantom", "review"),
     ("networks",),
-    ("segmentation", "training"),
+    ("segmentation",),
+    ("training",),
     ("report",),
     ("jobs",),
 ]

@@ -1,0 +1,133 @@
+"""Samples for training: a part of an exam, as the network would see it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from BreastTumorSegLib.networks.bundle import ModelDescription
+from BreastTumorSegLib.networks.inputs import intensity_scale
+from BreastTumorSegLib.segmentation.tumor import field_of
+from BreastTumorSegLib.training.augmentation import augment
+from BreastTumorSegLib.training.config import SampleConfig
+from BreastTumorSegLib.training.volumes import MARKED, Source, TrainingVolume
+
+Box = tuple[slice, slice, slice]
+
+STATISTICS_VOXELS = 100_000
+"""A field's intensities are told from about so many of its voxels, evenly spread."""
+
+SMALLEST_FIELD = 0.5
+"""A cropped field keeps at least this share of each edge."""
+
+TRIES = 20
+"""To hit the breasts by chance; then any voxel will do."""
+
+
+class Samples(torch.utils.data.Dataset[tuple[Tensor, Tensor]]):
+    """Samples by number: the same number gives the same sample, whoever asks and whenever.
+
+    So a run that was stopped goes on with the samples that it would have had, and processes share them out by number.
+
+    Args:
+        source: Of volumes.
+        description: The model to be trained.
+        config: How samples are cut.
+        soft: Labels are shares, not a majority's 0 or 1.
+        seed: Of everything random.
+    """
+
+    def __init__(
+        self, source: Source, description: ModelDescription, config: SampleConfig, soft: bool, seed: int
+    ) -> None:
+        self._source = source
+        self._description = description
+        self._config = config
+        self._soft = soft
+        self._seed = seed
+
+    def __getitem__(self, number: int) -> tuple[Tensor, Tensor]:
+        """Input (C, Z, Y, X) and target (1, Z, Y, X) from 0 to 1, float32."""
+        random = np.random.default_rng([self._seed, 1, number])
+        volume = self._source.volume(number)
+        field = self._field(volume, random)
+        phases = self._phases(volume, random)
+        scale = intensity_scale(thinned(phases, field), self._description.normalisation)
+        box = self._box(volume, field, random)
+        image = scale(torch.stack([_cut(phase, box, field) for phase in phases]))
+        image, label = augment(image, self._target(volume, box, field), self._config.augmentation, random, scale.zero)
+        return image, label[None]
+
+    def _target(self, volume: TrainingVolume, box: Box, field: Box) -> Tensor:
+        if self._description.task == "breast":
+            return _cut(volume.breast, box, field, 0.0)
+        shares = _cut(volume.label, box, field, 0.0)
+        return shares / 255 if self._soft else (shares >= MARKED).float()
+
+    def _phases(self, volume: TrainingVolume, random: np.random.Generator) -> list[Tensor]:
+        """The phases that the network takes, each (Z, Y, X)."""
+        post = 2 if len(volume.phases) > 2 and random.random() < self._config.later_phase else 1
+        return [volume.phases[{"pre": 0, "first_post": post}[name]] for name in self._description.phases]
+
+    def _field(self, volume: TrainingVolume, random: np.random.Generator) -> Box:
+        """What the network sees of the exam, sometimes cropped at random around a voxel of the tumour or the breasts."""
+        field = field_of(self._description, volume.breast)
+        if random.random() >= self._config.field_of_view:
+            return field
+        focus = self._focus(volume, field, random, 0.8)
+        return tuple(_cropped(part, at, random) for part, at in zip(field, focus, strict=True))  # type: ignore[return-value]
+
+    def _box(self, volume: TrainingVolume, field: Box, random: np.random.Generator) -> Box:
+        """A patch within the field, which sticks out where the field is smaller; the whole field without a patch."""
+        if self._config.patch is None:
+            multiple = self._description.network.multiple
+            return tuple(slice(s.start, s.stop + -(s.stop - s.start) % multiple) for s in field)  # type: ignore[return-value]
+        focus = self._focus(volume, field, random, self._config.tumor_share)
+        box = []
+        for part, at, size in zip(field, focus, self._config.patch, strict=True):
+            # Anywhere in the patch, so that the network can't learn that tumours are in the middle.
+            start = at - int(random.integers(size // 4, size - size // 4))
+            box.append(slice(first := max(min(start, part.stop - size), part.start), first + size))
+        return tuple(box)  # type: ignore[return-value]
+
+    def _focus(self, volume: TrainingVolume, field: Box, random: np.random.Generator, share: float) -> tuple[int, ...]:
+        """A voxel of the tumour, at this share, else of the breasts or of the field, (z, y, x)."""
+        shape = volume.label.shape
+        if len(volume.tumor_voxels) and random.random() < share:
+            flat = int(volume.tumor_voxels[int(random.integers(len(volume.tumor_voxels)))])
+            at = tuple(int(i) for i in np.unravel_index(flat, shape))
+            if all(part.start <= i < part.stop for part, i in zip(field, at, strict=True)):
+                return at
+        for _ in range(TRIES):
+            at = tuple(int(random.integers(part.start, part.stop)) for part in field)
+            if not self._config.inside_breast or volume.breast[at]:
+                break
+        return at
+
+
+def thinned(phases: Sequence[Tensor], field: Box) -> Tensor:
+    """About `STATISTICS_VOXELS` evenly spread voxels of a field of phases, (C, Z, Y, X) float32."""
+    voxels = np.prod([part.stop - part.start for part in field])
+    step = max(int((voxels / STATISTICS_VOXELS) ** (1 / 3)), 1)
+    return torch.stack([phase[field][::step, ::step, ::step].float() for phase in phases])
+
+
+def _cropped(part: slice, at: int, random: np.random.Generator) -> slice:
+    """A random part of an edge that holds `at`."""
+    size = part.stop - part.start
+    kept = int(np.ceil(size * random.uniform(SMALLEST_FIELD, 1.0)))
+    low, high = max(part.start, at - kept + 1), min(at, part.stop - kept)
+    start = int(random.integers(low, high + 1))
+    return slice(start, start + kept)
+
+
+def _cut(volume: Tensor, box: Box, field: Box, fill: float | None = None) -> Tensor:
+    """A box out of (Z, Y, X), float32, filled up where it leaves the field; with the part's minimum without `fill`."""
+    inner = tuple(slice(b.start, min(b.stop, f.stop)) for b, f in zip(box, field, strict=True))
+    part = volume[inner].float()
+    z, y, x = (b.stop - i.stop for b, i in zip(box, inner, strict=True))
+    return functional.pad(part, (0, x, 0, y, 0, z), value=float(part.min()) if fill is None else fill)

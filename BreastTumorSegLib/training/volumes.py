@@ -1,0 +1,237 @@
+"""What samples are cut from: exams on the network's grid, from a cohort on disk or simulated on the fly."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from BreastTumorSegLib.core.errors import InputError
+from BreastTumorSegLib.core.events import Events
+from BreastTumorSegLib.core.exam import first_post_index
+from BreastTumorSegLib.core.geometry import Geometry
+from BreastTumorSegLib.core.user_cache import cache_folder
+from BreastTumorSegLib.io import read_volume
+from BreastTumorSegLib.io.cohort import Case, Cohort, read_cohort_csv, read_mama_mia, require_sound
+from BreastTumorSegLib.networks.bundle import Bundle, ModelDescription, default_model, load_bundle
+from BreastTumorSegLib.phantom.simulate import simulate_exam
+from BreastTumorSegLib.segmentation.breast import segment_breast
+from BreastTumorSegLib.segmentation.resample import isotropic_grid, resample
+from BreastTumorSegLib.training.cache import ContentCache
+from BreastTumorSegLib.training.config import CohortData, SimulatedData
+
+TRAINING_SEEDS = 1_000_000
+"""Simulated exams for training have seeds from here on; those below are for validation, tests and demonstrations."""
+
+VALIDATION_SEEDS = 900_000
+
+PREPROCESSING = 1
+"""Counts up where this file changes what the cache holds."""
+
+MARKED = 128
+"""A voxel from this value of `TrainingVolume.label` on belongs to the tumour by majority."""
+
+
+@dataclass(frozen=True)
+class TrainingVolume:
+    """An exam on an isotropic grid along LPS.
+
+    Attributes:
+        phases: (T, Z, Y, X) float16, not negative: pre-contrast, first post-contrast and, where there is one, the phase
+            after that; all divided by the same number.
+        label: (Z, Y, X) uint8: the share of the voxel, and of the annotators, that is tumour, times 255.
+        breast: (Z, Y, X) bool.
+        tumor_voxels: (N,) int64, indices of the tumour's voxels in the flat volume.
+    """
+
+    phases: Tensor
+    label: Tensor
+    breast: Tensor
+    tumor_voxels: Tensor
+
+
+class Source(Protocol):
+    """Where volumes come from, by the number of a sample."""
+
+    def volume(self, number: int) -> TrainingVolume:
+        """The volume that sample `number` is cut from; always the same one."""
+
+
+class PreparedCohort:
+    """The cases of a cohort, preprocessed for one model, in the cache.
+
+    Args:
+        cohort: Sound, see `io.cohort.require_sound`.
+        data: How its exams are read.
+        description: The model that they are prepared for.
+    """
+
+    def __init__(self, cohort: Cohort, data: CohortData, description: ModelDescription, device: str = "cpu") -> None:
+        self.cohort = cohort
+        self._data = data
+        self._spacing = description.spacing_mm
+        self._task = description.task
+        self._device = torch.device(device)
+        self._cache = ContentCache(data.cache or cache_folder() / "training")
+        self._breast_model: Bundle | None = None
+
+    def prepare(self, events: Events) -> None:
+        """Preprocess every case that the cache lacks; takes seconds each.
+
+        Raises:
+            InputError: A file can't be read.
+            OutputError: The disk is full.
+            Cancelled: On request.
+        """
+        for number, case in enumerate(self.cohort.cases):
+            events.progress("prepare", number, len(self.cohort.cases))
+            self.folder(case)
+        events.progress("prepare", len(self.cohort.cases), len(self.cohort.cases))
+
+    def volume_of(self, case: Case) -> TrainingVolume:
+        """A case's volume; its arrays are mapped from disk."""
+        folder = self.folder(case)
+        # Copy on write: nobody writes, and PyTorch warns of arrays that can't be written.
+        names = ("phases", "label", "breast", "tumor_voxels")
+        return TrainingVolume(*(torch.from_numpy(np.load(folder / f"{name}.npy", mmap_mode="c")) for name in names))
+
+    def grid_of(self, case: Case) -> Geometry:
+        """The grid of a case's volume."""
+        said = json.loads((self.folder(case) / "grid.json").read_text(encoding="ascii"))
+        return Geometry(**{name: tuple(values) for name, values in said.items()})
+
+    def folder(self, case: Case) -> Path:
+        """Where the cache keeps a case."""
+        chosen = _phases(case)
+        facts = {"version": PREPROCESSING, "spacing": self._spacing, "breast": self._breast_fact(case)}
+        files = [*(case.phases[index] for index in chosen), *case.tumors]
+        if self._data.breast == "reference" and case.breast:
+            files.append(case.breast)
+        return self._cache.entry(self._cache.key(files, facts), lambda folder: self._make(case, folder))
+
+    def _breast_fact(self, case: Case) -> str:
+        if self._data.breast != "reference":
+            return self._breast_bundle().sha256
+        if case.breast is None:
+            raise InputError(
+                f"{case.name} has no whole-breast mask.", "Let a model make it: data.breast: breast-unet."
+            )
+        return "reference"
+
+    def _breast_bundle(self) -> Bundle:
+        if self._breast_model is None:
+            self._breast_model = load_bundle(self._data.breast or default_model("breast"), "breast")
+        return self._breast_model
+
+    def _make(self, case: Case, folder: Path) -> None:
+        chosen = _phases(case)
+        pre, geometry = read_volume(case.phases[0])
+        grid = isotropic_grid(geometry, self._spacing)
+        phases = [resample(pre if i == 0 else read_volume(case.phases[i])[0], geometry, grid) for i in chosen]
+        label = np.mean([resample(read_volume(mask)[0] > 0, geometry, grid) for mask in case.tumors], axis=0)
+        arrays = {
+            "phases": _compact(np.stack(phases)),
+            "label": np.rint(255 * label).astype(np.uint8),
+            "breast": resample(self._breast(case, pre, geometry), geometry, grid) >= 0.5,
+        }
+        arrays["tumor_voxels"] = np.flatnonzero(arrays["label"] >= MARKED)
+        for name, array in arrays.items():
+            np.save(folder / f"{name}.npy", array)
+        (folder / "grid.json").write_text(json.dumps(vars(grid)), encoding="ascii")
+
+    def _breast(self, case: Case, pre: np.ndarray, geometry: Geometry) -> np.ndarray:
+        if self._data.breast == "reference":
+            assert case.breast is not None
+            return read_volume(case.breast)[0] > 0
+        bundle = self._breast_bundle()
+        return segment_breast(pre.astype(np.float32), geometry, bundle, self._device, Events()).labels > 0
+
+
+class CohortSource:
+    """Each case gives one sample an epoch, in an order that every epoch shuffles anew.
+
+    Args:
+        prepared: The cohort.
+        cases: Those of its cases to sample from.
+        seed: Of the order.
+    """
+
+    def __init__(self, prepared: PreparedCohort, cases: Sequence[Case], seed: int) -> None:
+        self._prepared = prepared
+        self._cases = cases
+        self._seed = seed
+
+    def volume(self, number: int) -> TrainingVolume:
+        """See `Source`."""
+        epoch, place = divmod(number, len(self._cases))
+        order = np.random.default_rng([self._seed, epoch]).permutation(len(self._cases))
+        return self._prepared.volume_of(self._cases[int(order[place])])
+
+
+class SimulatedSource:
+    """Exams that are simulated when they are asked for, on the device that trains."""
+
+    def __init__(self, data: SimulatedData, description: ModelDescription, first_seed: int, device: str) -> None:
+        self._data = data
+        self._spacing = description.spacing_mm
+        self._first_seed = first_seed
+        self._device = device
+        self._last: tuple[int, TrainingVolume] | None = None
+
+    def volume(self, number: int) -> TrainingVolume:
+        """See `Source`."""
+        exam = number // self._data.patches_per_exam
+        if self._last is None or self._last[0] != exam:
+            self._last = (exam, self._simulate(exam))
+        return self._last[1]
+
+    def _simulate(self, number: int) -> TrainingVolume:
+        site = self._data.sites[number % len(self._data.sites)]
+        exam = simulate_exam(
+            site, self._first_seed + number, self._spacing, self._device, phases=3, spread=self._data.spread
+        )
+        chosen = _early_phases(exam.times)
+        label = 255 * exam.tumor.to(torch.uint8)
+        return TrainingVolume(
+            _scaled(exam.data[chosen]), label, exam.breast > 0, torch.nonzero(exam.tumor.flatten())[:, 0]
+        )
+
+
+def open_cohort(data: CohortData, events: Events) -> Cohort:
+    """Read a cohort and check it.
+
+    Raises:
+        InputError: There is none, or something is wrong with it; every problem of every case is told at once.
+    """
+    cohort = read_cohort_csv(data.path) if data.kind == "csv" else read_mama_mia(data.path, data.labels)
+    require_sound(cohort, events)
+    return cohort
+
+
+def _phases(case: Case) -> list[int]:
+    return _early_phases(case.times)
+
+
+def _early_phases(times: tuple[float, ...]) -> list[int]:
+    """Pre-contrast, first post-contrast and, where there is one, the phase after it."""
+    first = first_post_index(times)
+    return [0, first, *([first + 1] if first + 1 < len(times) else [])]
+
+
+def _compact(phases: np.ndarray) -> np.ndarray:
+    """Phases (T, Z, Y, X) over ten times their mean, as float16: 0 stays 0, and nothing comes near the type's ends."""
+    return _scaled(torch.from_numpy(phases)).numpy()
+
+
+def _scaled(phases: Tensor) -> Tensor:
+    lowest = phases.min().clamp_max(0)  # some exports have negative values
+    phases = phases - lowest
+    return (phases / (10 * phases.mean()).clamp_min(1e-6)).clamp_max(6e4).to(torch.float16)
+
+
