@@ -11,13 +11,13 @@ from typing import Literal
 import torch
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
-from torch import nn
+from safetensors.torch import load_model, save
+from torch import Tensor, nn
 
 from BreastTumorSegLib.core.errors import ModelError
 from BreastTumorSegLib.core.models import REGISTRY, models_folder
+from BreastTumorSegLib.networks.catalogue import NetworkConfig, build_network
 from BreastTumorSegLib.networks.inputs import Normalisation
-from BreastTumorSegLib.networks.resunet import ResUNetConfig, resunet
 
 Task = Literal["breast", "tumor"]
 
@@ -46,7 +46,7 @@ class ModelDescription(BaseModel):
     name: str
     task: Task
     version: str
-    network: ResUNetConfig
+    network: NetworkConfig
     phases: tuple[Literal["pre", "first_post"], ...]
     spacing_mm: float = Field(gt=0)
     normalisation: Normalisation = "joint-z-score"
@@ -142,10 +142,10 @@ def load_bundle(name: str, task: Task, folder: Path | None = None) -> Bundle:
 
 
 @lru_cache(maxsize=4)
-def _network(weights: Path, sha256: str, config: ResUNetConfig) -> nn.Module:
+def _network(weights: Path, sha256: str, config: NetworkConfig) -> nn.Module:
     """Kept for the exams that follow in the same process; `sha256` tells when the file has changed."""
-    network = resunet(config)
-    network.load_state_dict({key: value.float() for key, value in load_file(weights).items()})
+    network = build_network(config)
+    load_model(network, weights)
     return network.eval()
 
 
@@ -179,7 +179,7 @@ def save_bundle(network: nn.Module, description: ModelDescription, folder: Path)
     """
     name = description.name
     (folder / name).mkdir(parents=True, exist_ok=True)
-    weights = {key: value.detach().to(torch.float16).contiguous() for key, value in network.state_dict().items()}
+    weights = _half_precision(network)
     entries = registry(folder) if (folder / REGISTRY).is_file() else {}
     others = any(entry.task == description.task for other, entry in entries.items() if other != name)
     content = save(weights)
@@ -197,6 +197,16 @@ def save_bundle(network: nn.Module, description: ModelDescription, folder: Path)
         path.with_name(path.name + ".partial").write_bytes(data)
     for path in contents:
         path.with_name(path.name + ".partial").replace(path)
+
+
+def _half_precision(network: nn.Module) -> dict[str, Tensor]:
+    """Weights by name, numbers other than floats as they are. DynUNet has each under two names; one of them is kept."""
+    names = {name for name, _ in [*network.named_parameters(), *network.named_buffers()]}
+    weights = {name: value.detach() for name, value in network.state_dict().items() if name in names}
+    return {
+        name: (value.to(torch.float16) if value.is_floating_point() else value).contiguous()
+        for name, value in weights.items()
+    }
 
 
 def _brief(error: Exception) -> str:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import math
+from typing import Literal
+
 from monai.networks.nets import UNet
-from pydantic import BaseModel, ConfigDict
 from torch import nn
 
+from BreastTumorSegLib.networks.size import NetworkSize, Widths
 
-class ResUNetConfig(BaseModel):
-    """Size of a residual U-Net.
+
+class ResUNetConfig(NetworkSize):
+    """Size of a residual U-Net. It has no deep supervision: MONAI's class gives its last output only.
 
     Attributes:
-        in_channels: Phases that go in.
-        out_channels: Logits that come out.
         channels: Features a level, from the finest.
         strides: Between levels; one fewer than `channels`. A first stride of 1 keeps features at full resolution.
         head: Features at full resolution in front of a last 1 x 1 x 1 convolution. 0 is the published form, whose last
@@ -20,21 +22,15 @@ class ResUNetConfig(BaseModel):
             without lesion, and on simulated exams it learned far slower.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    in_channels: int
-    out_channels: int
-    channels: tuple[int, ...]
+    name: Literal["resunet"] = "resunet"
+    channels: Widths
     strides: tuple[int, ...]
     head: int = 0
 
     @property
     def multiple(self) -> int:
         """Sizes along each axis must be a multiple of this."""
-        product = 1
-        for stride in self.strides:
-            product *= stride
-        return product
+        return math.prod(self.strides)
 
 
 PUBLISHED = ResUNetConfig(in_channels=2, out_channels=1, channels=(32, 64, 128, 256, 380, 380), strides=(2, 2, 2, 2, 2))
@@ -60,3 +56,14 @@ def resunet(config: ResUNetConfig) -> nn.Module:
     if not config.head:
         return body
     return nn.Sequential(body, nn.PReLU(), nn.Conv3d(config.head, config.out_channels, 1))
+
+
+def encoder(network: nn.Module) -> nn.ModuleList:
+    """The unit on the way down of every level, from the finest, and the unit at the bottom."""
+    body = network[0] if isinstance(network, nn.Sequential) else network
+    assert isinstance(body, UNet)
+    level, units = body.model, nn.ModuleList()
+    while isinstance(level, nn.Sequential):  # what goes down, what lies deeper, what goes up
+        units.append(level[0])
+        level = level[1].submodule
+    return units.append(level)

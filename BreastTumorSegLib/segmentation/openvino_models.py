@@ -17,7 +17,7 @@ from torch import nn
 
 from BreastTumorSegLib.core.user_cache import cache_folder
 from BreastTumorSegLib.networks.bundle import Bundle
-from BreastTumorSegLib.networks.resunet import ResUNetConfig
+from BreastTumorSegLib.networks.catalogue import NetworkConfig
 from BreastTumorSegLib.segmentation.normalisation import ExamNetwork, Measuring, feature_count
 
 Form = Literal["live", "measuring", "fixed"]
@@ -100,7 +100,7 @@ def _write(model: Any, path: Path) -> None:
         made.replace(path)
 
 
-def _convert(network: nn.Module, config: ResUNetConfig, form: Form) -> Any:
+def _convert(network: nn.Module, config: NetworkConfig, form: Form) -> Any:
     """Trace and translate. OpenVINO's `convert_model` does the same and has telemetry in it.
 
     Raises:

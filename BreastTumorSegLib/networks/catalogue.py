@@ -1,0 +1,73 @@
+"""The networks by name: their configs, how each is built, and which of its modules are the encoder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field
+from torch import Tensor, nn
+
+from BreastTumorSegLib.networks import dynunet, mednext, resunet, segresnet, swinunetr
+from BreastTumorSegLib.networks.dynunet import DynUNetConfig
+from BreastTumorSegLib.networks.mednext import MedNeXtConfig
+from BreastTumorSegLib.networks.resunet import ResUNetConfig
+from BreastTumorSegLib.networks.segresnet import SegResNetConfig
+from BreastTumorSegLib.networks.swinunetr import SwinUNETRConfig
+
+
+def _named(values: Any) -> Any:
+    """The first bundles name no network: they have the ResUNet."""
+    return {"name": "resunet", **values} if isinstance(values, dict) else values
+
+
+NetworkConfig = Annotated[
+    ResUNetConfig | DynUNetConfig | SegResNetConfig | MedNeXtConfig | SwinUNETRConfig,
+    Field(discriminator="name"),
+    BeforeValidator(_named),
+]
+"""One network and its size; `name` says which."""
+
+_BUILDERS: dict[str, Callable[[Any], nn.Module]] = {
+    "resunet": resunet.resunet,
+    "dynunet": dynunet.dynunet,
+    "segresnet": segresnet.segresnet,
+    "mednext": mednext.mednext,
+    "swinunetr": swinunetr.swinunetr,
+}
+_ENCODERS: dict[str, Callable[[nn.Module], nn.ModuleList]] = {
+    "resunet": resunet.encoder,
+    "dynunet": dynunet.encoder,
+    "segresnet": segresnet.encoder,
+    "mednext": mednext.encoder,
+    "swinunetr": swinunetr.encoder,
+}
+
+
+def build_network(config: NetworkConfig) -> nn.Module:
+    """A network with new weights.
+
+    Takes (N, in_channels, Z, Y, X), each axis a multiple of `config.multiple`. In evaluation mode it gives logits
+    (N, out_channels, Z, Y, X); for training see `supervised_logits`.
+    """
+    return _BUILDERS[config.name](config)
+
+
+def encoder(network: nn.Module, config: NetworkConfig) -> nn.ModuleList:
+    """The network's own modules that are its encoder: all that lies before the first step up.
+
+    Their names in the list depend on the encoder only, so that two networks' can be compared.
+    """
+    return _ENCODERS[config.name](network)
+
+
+def supervised_logits(network: nn.Module, image: Tensor) -> tuple[Tensor, ...]:
+    """All outputs for an image (N, C, Z, Y, X), the finest first; one unless the network trains with deep supervision.
+
+    Each is (N, K, Z', Y', X'): DynUNet's coarser outputs are brought to full size, those of the others are smaller by
+    2, 4 and so on.
+    """
+    outputs = network(image)
+    if isinstance(outputs, Tensor):
+        return outputs.unbind(1) if outputs.ndim == 6 else (outputs,)
+    return tuple(outputs)

@@ -1,0 +1,38 @@
+"""What the configs of all networks have in common."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+
+Widths = Annotated[tuple[PositiveInt, ...], Field(min_length=2)]
+"""A number a level, from the finest."""
+
+
+class NetworkSize(BaseModel):
+    """Size of a network; each network's own config adds what it needs.
+
+    Attributes:
+        in_channels: Phases that go in.
+        out_channels: Logits that come out.
+        deep_supervision: Coarser outputs beside the finest while training; most networks can have some.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    in_channels: PositiveInt
+    out_channels: PositiveInt
+    deep_supervision: int = Field(default=0, ge=0)
+
+    @property
+    def most_supervised(self) -> int:
+        """How many coarser outputs the network can have; 0 where it has no deep supervision."""
+        return 0
+
+    @model_validator(mode="after")
+    def _supervision_fits(self) -> NetworkSize:
+        if self.deep_supervision > self.most_supervised:
+            most = f"at most {self.most_supervised} coarser outputs" if self.most_supervised else "none"
+            raise ValueError(f"deep_supervision is {self.deep_supervision}, but a network of this size can have {most}")
+        return self
