@@ -11,11 +11,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from BreastTumorSegLib.metrics.bootstrap import RESAMPLES, percentile_interval
+
 Statistic = Callable[[np.ndarray], np.ndarray]
 """From sums over cases, with any leading axes, to a value for each."""
-
-RESAMPLES = 2000
-LEVEL = 0.95
 
 
 class Estimate(NamedTuple):
@@ -111,12 +110,7 @@ def estimate(parts: np.ndarray, cases: Sequence[str], statistic: Statistic, seed
         return Estimate(value, np.nan, np.nan)
     totals = np.zeros((len(names), *parts.shape[1:]))
     np.add.at(totals, place, parts)
-    resampled = statistic(_resampled_sums(totals, seed))
-    defined = resampled[np.isfinite(resampled)]
-    if len(defined) < RESAMPLES / 2:
-        return Estimate(value, np.nan, np.nan)
-    low, high = np.quantile(defined, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Estimate(value, float(low), float(high))
+    return Estimate(value, *percentile_interval(statistic(_resampled_sums(totals, seed))))
 
 
 def _resampled_sums(totals: np.ndarray, seed: int) -> np.ndarray:

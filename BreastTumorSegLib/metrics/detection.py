@@ -36,9 +36,14 @@ def match_lesions(prediction: np.ndarray, reference: np.ndarray) -> Detection:
         prediction: Tumour mask, (Z, Y, X) bool.
         reference: Tumour mask of the same shape.
     """
-    touching = np.ones((3, 3, 3), bool)
-    predicted, predicted_count = ndimage.label(prediction, touching)
-    actual, count = ndimage.label(reference, touching)
+    predicted, predicted_count = lesion_parts(prediction)
+    actual, count = lesion_parts(reference)
     overlap = prediction & reference
     right = len(np.unique(predicted[overlap]))
     return Detection(count, len(np.unique(actual[overlap])), predicted_count, predicted_count - right)
+
+
+def lesion_parts(mask: np.ndarray) -> tuple[np.ndarray, int]:
+    """Number the 26-connected parts of a mask from 1; the numbers, (Z, Y, X), and how many they are."""
+    parts, count = ndimage.label(mask, np.ones((3, 3, 3), bool))
+    return parts, count
