@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from BreastTumorSegLib.core.errors import InputError
 
@@ -42,11 +43,49 @@ def _info_file(folder: Path, case: str) -> Path | None:
 
 def _times(file: Path) -> tuple[float, ...] | None:
     try:
-        listed = json.loads(file.read_text(encoding="utf-8")).get("imaging_data", {}).get("acquisition_times")
-        # The data set's own tables keep the list as text.
-        listed = json.loads(listed) if isinstance(listed, str) else listed
-        return tuple(float(time) for time in listed) if listed else None
-    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        return listed_times(read_info(file))
+    except ValueError as error:
         raise InputError(
             f"{file}: imaging_data.acquisition_times can't be read.", "Correct the file or take it away."
         ) from error
+
+
+def read_info(file: Path) -> dict[str, Any]:
+    """The json of one case: patient_id, clinical_data, primary_lesion, imaging_data.
+
+    Raises:
+        ValueError: It can't be read, or is no such json.
+    """
+    try:
+        info = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, RecursionError) as error:
+        raise ValueError(str(error)) from error
+    if not isinstance(info, dict):
+        raise ValueError("it is no object")
+    return info
+
+
+def listed_times(info: Mapping[str, Any]) -> tuple[float, ...] | None:
+    """Seconds of each phase, wherever a case's json or a row of the clinical table has `acquisition_times`.
+
+    The table has them in a column; the json is expected to have them in `imaging_data`, and needn't have them: the
+    challenge's own has none.
+
+    Raises:
+        ValueError: They are no list of numbers.
+    """
+    sections = [info.get("imaging_data"), info, *info.values()]
+    found = (section["acquisition_times"] for section in sections if _has_times(section))
+    listed = next(found, None)
+    # The data set's own table keeps the list as text.
+    listed = json.loads(listed) if isinstance(listed, str) else listed
+    try:
+        return tuple(float(time) for time in listed) if listed else None
+    except TypeError as error:
+        raise ValueError(f"{listed!r} is no list of numbers") from error
+
+
+def _has_times(section: Any) -> bool:
+    listed = section.get("acquisition_times") if isinstance(section, Mapping) else None
+    # A table's empty cell is NaN where pandas has exported it.
+    return bool(listed) and listed == listed and str(listed).lower() != "nan"
