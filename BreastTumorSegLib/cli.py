@@ -10,8 +10,9 @@ from typing import Annotated, Any
 import typer
 
 from BreastTumorSegLib.cli_cohort import segment_cohort
-from BreastTumorSegLib.cli_progress import Progress, ProgressForm, TextEvents, events_of
+from BreastTumorSegLib.cli_progress import Progress, ProgressForm, events_of
 from BreastTumorSegLib.cli_review import review_app
+from BreastTumorSegLib.cli_train import train
 from BreastTumorSegLib.core.cancel import cancellable
 from BreastTumorSegLib.core.errors import InputError, require_packages
 from BreastTumorSegLib.core.events import SEGMENT_STAGES, Events, JsonEvents
@@ -27,6 +28,7 @@ models_app = typer.Typer(no_args_is_help=True, help="The model bundles.")
 app.add_typer(models_app, name="models")
 app.add_typer(review_app, name="review")
 app.command()(segment_cohort)
+app.command()(train)
 
 
 class Convention(str, Enum):
@@ -255,28 +257,6 @@ def evaluate(
     with reporting(Events()):
         evaluate_folders(predictions, references, out, convention.value)
     print((out / "summary.csv").read_text(encoding="utf-8"), end="")
-
-
-@app.command()
-def train(
-    config: Annotated[Path, typer.Argument(help="JSON; see `training.config.TrainingConfig`.")],
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
-) -> None:
-    """Train a network on simulated exams."""
-    from pydantic import ValidationError
-
-    from BreastTumorSegLib.segmentation.inference import choose_device
-    from BreastTumorSegLib.training.config import TrainingConfig
-    from BreastTumorSegLib.training.engine import train as run
-
-    events = TextEvents()
-    with reporting(events), cancellable(events):
-        try:
-            settings = TrainingConfig.model_validate_json(config.read_bytes())
-        except ValidationError as error:
-            found = [f"{'.'.join(map(str, wrong['loc']))} {wrong['msg']}".strip() for wrong in error.errors()]
-            raise InputError(f"{config}: {'; '.join(found)}.", "Correct the file.") from error
-        run(settings, str(choose_device(device)), events)
 
 
 @models_app.command("list")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from BreastTumorSegLib.cli_progress import Progress, ProgressForm, TextEvents
+from BreastTumorSegLib.cli_progress import Progress, ProgressForm, TextEvents, duration
 from BreastTumorSegLib.core.errors import DependencyError, InputError, require_packages
 from BreastTumorSegLib.core.events import Events, JsonEvents
 from BreastTumorSegLib.core.job import reporting
@@ -29,7 +29,7 @@ class CohortText(TextEvents):
         if event["event"] != "progress":
             super().show(event)
         elif "per_hour" in event:
-            left = "" if event["seconds_left"] is None else f", {_minutes(event['seconds_left'])} left"
+            left = "" if event["seconds_left"] is None else f", {duration(event['seconds_left'])} left"
             rate = f"{event['per_hour']:.0f} exams an hour{left}"
             print(f"{event['done']}/{event['total']}: {rate}", file=sys.stderr, flush=True)
 
@@ -81,12 +81,6 @@ def _require_dask() -> None:
             f"{', '.join(absent)} not installed, which segment-cohort needs.",
             'Install it: pip install "dask[distributed]".',
         )
-
-
-def _minutes(seconds: float) -> str:
-    """As `3 h 05 min`, or `4 min`."""
-    hours, minutes = divmod(-int(-seconds // 60), 60)
-    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min"
 
 
 def _print_summary(tally: Tally, out: Path) -> None:

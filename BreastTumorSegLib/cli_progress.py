@@ -50,3 +50,9 @@ def events_of(progress: ProgressForm) -> Events:
     """What a command tells its progress to; from here on it can be cancelled."""
     heed_signals()
     return JsonEvents(sys.stdout) if progress is ProgressForm.json else TextEvents()
+
+
+def duration(seconds: float) -> str:
+    """As `3 h 05 min`, or `4 min`."""
+    hours, minutes = divmod(-int(-seconds // 60), 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min"

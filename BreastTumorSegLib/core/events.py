@@ -32,6 +32,11 @@ class Events:
         """Ask the job to stop; its next call of `progress` or `check` raises. Safe from any thread."""
         self._cancelled.set()
 
+    @property
+    def cancelled(self) -> bool:
+        """Whether the job was asked to stop."""
+        return self._cancelled.is_set()
+
     def progress(self, stage: str, done: int, total: int, **facts: Any) -> None:
         """Tell that `done` of `total` steps of a stage are finished, and `facts` such as an estimate.
 
@@ -47,7 +52,7 @@ class Events:
         Raises:
             Cancelled: `cancel` was called.
         """
-        if self._cancelled.is_set():
+        if self.cancelled:
             raise Cancelled
 
     def warning(self, message: str) -> None:

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from BreastTumorSegLib.core.errors import InputError
 from BreastTumorSegLib.networks.bundle import ModelDescription
 from BreastTumorSegLib.training.augmentation import AugmentationConfig
-from BreastTumorSegLib.training.losses import LossConfig
+from BreastTumorSegLib.training.losses import DiceBCEConfig, LossConfig
 
 SITES = ("DUKE", "ISPY1", "ISPY2", "NACT")
 
@@ -24,15 +24,15 @@ class CohortData(_Config):
     """Exams on disk.
 
     Attributes:
-        kind: "mama-mia" for a folder in the layout of MAMA-MIA, which `simulate` writes too; "csv" for a table.
-        path: The folder or the table.
+        kind: "cohort".
+        path: A folder in the layout of MAMA-MIA, which `simulate` writes too, or a CSV; see `io.cohort`.
         labels: Which of MAMA-MIA's masks.
         breast: "reference" takes the whole-breast masks of the cohort; another name is the model that makes them.
         soft_labels: Keep the share of a voxel that annotators marked, instead of the majority.
         cache: Where preprocessed exams are kept; the user's cache folder without it.
     """
 
-    kind: Literal["mama-mia", "csv"]
+    kind: Literal["cohort"]
     path: Path
     labels: Literal["expert", "automatic"] = "expert"
     breast: str = "breast-unet"
@@ -160,10 +160,10 @@ class TrainingConfig(_Config):
     out: Path
     model: ModelDescription
     data: Annotated[CohortData | SimulatedData, Field(discriminator="kind")]
-    samples: SampleConfig = SampleConfig()
-    loss: LossConfig = LossConfig()
-    optimizer: OptimizerConfig = OptimizerConfig()
-    validation: ValidationConfig = ValidationConfig()
+    samples: SampleConfig = Field(default_factory=SampleConfig)
+    loss: LossConfig = Field(default_factory=DiceBCEConfig)
+    optimizer: OptimizerConfig = Field(default_factory=OptimizerConfig)
+    validation: ValidationConfig = Field(default_factory=ValidationConfig)
     epochs: int = Field(100, gt=0)
     steps_per_epoch: int | None = Field(None, gt=0)
     precision: Literal["float32", "bfloat16", "float16"] = "float32"

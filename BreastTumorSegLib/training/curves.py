@@ -11,7 +11,7 @@ VALIDATIONS = "validations.csv"
 
 
 class Curves:
-    """Writes `steps.csv` (step, epoch, loss, learning_rate), `validations.csv` (step, set, dice) and TensorBoard's files.
+    """Writes `steps.csv` (step, epoch, loss, learning_rate), `validations.csv` (step, set, dice) and TensorBoard's.
 
     Args:
         folder: Of the run.

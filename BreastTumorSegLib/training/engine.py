@@ -67,7 +67,7 @@ class Trainer:
         self._steps = config.epochs * steps_per_epoch
         self._network = network
         self._trained = shared(network)
-        self._average = AveragedModel(network, multi_avg_fn=_running_average(config.average)) if config.average else None
+        self._average = _average(network, config.average)
         self._optimizer = _optimizer(config.optimizer, network)
         self._schedule = _schedule(config.optimizer, self._optimizer, self._steps, steps_per_epoch)
         self._scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "float16")
@@ -107,9 +107,9 @@ class Trainer:
         return self._engine.state.iteration
 
     @property
-    def best_dice(self) -> float:
-        """Of the validations so far; NaN without any."""
-        return self._best.dice
+    def best(self) -> tuple[int, float]:
+        """Step and mean Dice of the best validation so far; 0 and NaN without any."""
+        return self._best.step, self._best.dice
 
     @property
     def _ended(self) -> bool:
@@ -292,6 +292,10 @@ def _early_stopping(config: TrainingConfig, engine: Engine, best: _Best) -> Earl
     if config.validation.patience is None:
         return None
     return EarlyStopping(config.validation.patience, lambda _: best.latest, engine)
+
+
+def _average(network: nn.Module, decay: float | None) -> AveragedModel | None:
+    return AveragedModel(network, multi_avg_fn=_running_average(decay)) if decay else None
 
 
 def _running_average(decay: float) -> Callable[[Weights, Weights, Tensor | int], None]:

@@ -74,7 +74,7 @@ class Samples(torch.utils.data.Dataset[tuple[Tensor, Tensor]]):
         return [volume.phases[{"pre": 0, "first_post": post}[name]] for name in self._description.phases]
 
     def _field(self, volume: TrainingVolume, random: np.random.Generator) -> Box:
-        """What the network sees of the exam, sometimes cropped at random around a voxel of the tumour or the breasts."""
+        """What the network sees of the exam, sometimes cropped at random around a voxel of tumour or breast."""
         field = field_of(self._description, volume.breast)
         if random.random() >= self._config.field_of_view:
             return field

@@ -18,8 +18,8 @@ from BreastTumorSegLib.core.exam import first_post_index
 from BreastTumorSegLib.core.geometry import Geometry
 from BreastTumorSegLib.core.user_cache import cache_folder
 from BreastTumorSegLib.io import read_volume
-from BreastTumorSegLib.io.cohort import Case, Cohort, read_cohort_csv, read_mama_mia, require_sound
-from BreastTumorSegLib.networks.bundle import Bundle, ModelDescription, default_model, load_bundle
+from BreastTumorSegLib.io.cohort import Case, Cohort, read_cohort, require_sound
+from BreastTumorSegLib.networks.bundle import Bundle, ModelDescription, load_bundle
 from BreastTumorSegLib.phantom.simulate import simulate_exam
 from BreastTumorSegLib.segmentation.breast import segment_breast
 from BreastTumorSegLib.segmentation.resample import isotropic_grid, resample
@@ -119,14 +119,12 @@ class PreparedCohort:
         if self._data.breast != "reference":
             return self._breast_bundle().sha256
         if case.breast is None:
-            raise InputError(
-                f"{case.name} has no whole-breast mask.", "Let a model make it: data.breast: breast-unet."
-            )
+            raise InputError(f"{case.name} has no whole-breast mask.", "Let a model make it: data.breast: breast-unet.")
         return "reference"
 
     def _breast_bundle(self) -> Bundle:
         if self._breast_model is None:
-            self._breast_model = load_bundle(self._data.breast or default_model("breast"), "breast")
+            self._breast_model = load_bundle(self._data.breast, "breast")
         return self._breast_model
 
     def _make(self, case: Case, folder: Path) -> None:
@@ -209,7 +207,7 @@ def open_cohort(data: CohortData, events: Events) -> Cohort:
     Raises:
         InputError: There is none, or something is wrong with it; every problem of every case is told at once.
     """
-    cohort = read_cohort_csv(data.path) if data.kind == "csv" else read_mama_mia(data.path, data.labels)
+    cohort = read_cohort(data.path, data.labels)
     require_sound(cohort, events)
     return cohort
 
@@ -233,5 +231,3 @@ def _scaled(phases: Tensor) -> Tensor:
     lowest = phases.min().clamp_max(0)  # some exports have negative values
     phases = phases - lowest
     return (phases / (10 * phases.mean()).clamp_min(1e-6)).clamp_max(6e4).to(torch.float16)
-
-

@@ -1,0 +1,63 @@
+"""`breast-tumor-seg train` and `leave-one-out`."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from BreastTumorSegLib.cli_progress import Progress, ProgressForm, TextEvents, duration
+from BreastTumorSegLib.core.events import Events, JsonEvents
+from BreastTumorSegLib.core.job import reporting
+
+Config = Annotated[Path, typer.Argument(help="YAML; docs/training.md has every field.", exists=True, dir_okay=False)]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+
+SHOW_EVERY_S = 10.0
+
+
+class TrainingText(TextEvents):
+    """A line of the training every few seconds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._shown = -SHOW_EVERY_S
+
+    def show(self, event: dict[str, Any]) -> None:
+        """Print a warning, or how far it is."""
+        if event.get("stage") != "train":
+            super().show(event)
+            return
+        now = time.monotonic()
+        if now - self._shown >= SHOW_EVERY_S or event["done"] == event["total"]:
+            self._shown = now
+            left = duration(event["seconds_left"])
+            line = f"train {event['done']}/{event['total']}, loss {event['loss']:.3f}, {left} left"
+            print(line, file=sys.stderr, flush=True)
+
+
+def train(config: Config, device: Device = "auto", progress: Progress = ProgressForm.text) -> None:
+    """Train a network as CONFIG says, or go on with it; ends with a bundle in the run's folder."""
+    events = _events(progress)
+    with reporting(events):
+        events.started(command="train")
+        from BreastTumorSegLib.segmentation.inference import choose_device
+        from BreastTumorSegLib.training.config import TrainingConfig, read_config
+        from BreastTumorSegLib.training.run import train as run
+
+        models = run(read_config(config, TrainingConfig), choose_device(device), events)
+        events.finished(models=str(models))
+    if progress is ProgressForm.text:
+        print(models)
+
+
+def _events(progress: ProgressForm) -> Events:
+    """A signal asks the job to stop where it can go on later, and is not heeded a second time."""
+    events = JsonEvents(sys.stdout) if progress is ProgressForm.json else TrainingText()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda _number, _frame: events.cancel())
+    return events

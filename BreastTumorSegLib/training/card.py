@@ -1,0 +1,77 @@
+"""The card of a bundle that a run ends with."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from torch import nn
+
+from BreastTumorSegLib.io.cohort import Case
+from BreastTumorSegLib.training.config import OptimizerConfig, SimulatedData, TrainingConfig
+
+
+def trained_on(config: TrainingConfig, cases: Sequence[Case]) -> str:
+    """What the model learned from, in a phrase."""
+    if isinstance(config.data, SimulatedData):
+        return "simulated exams only"
+    counts = Counter(case.site for case in cases)
+    return f"{len(cases)} exams: " + ", ".join(f"{counts[site]} {site}" for site in sorted(counts))
+
+
+def card(config: TrainingConfig, network: nn.Module, learned_from: str, step: int, best: tuple[int, float]) -> str:
+    """The text of CARD.md, in Markdown.
+
+    Args:
+        config: Of the run.
+        network: That was trained.
+        learned_from: See `trained_on`.
+        step: Optimiser steps done.
+        best: The step whose weights the bundle has, and their mean Dice over the validation cases; NaN without any.
+    """
+    model = config.model
+    millions = sum(parameter.numel() for parameter in network.parameters()) / 1e6
+    rows = {
+        "Network": f"{model.network.name}, {millions:.2f} M parameters",
+        "Input": f"{' and '.join(model.phases)}, {model.spacing_mm:g} mm, {model.normalisation}, of the {model.field}",
+        "Trained on": learned_from,
+        "Recipe": _recipe(config),
+        "Steps": f"{step}; the weights are those of step {best[0]}" if best[0] else str(step),
+        "Threshold": f"{model.threshold:g}",
+        "Validation": f"mean Dice {best[1]:.3f} on the network's grid" if best[1] == best[1] else "none",
+    }
+    lines = [f"| {name} | {text} |" for name, text in rows.items()]
+    return "\n".join(
+        [
+            f"# {model.name} {model.version}",
+            "",
+            "**For research use only. Not a medical device.**",
+            "",
+            "| | |",
+            "|---|---|",
+            *lines,
+            "",
+            "## Not for",
+            "",
+            "Anything clinical. Nothing is known of exams that differ from those above.",
+            "",
+        ]
+    )
+
+
+def _recipe(config: TrainingConfig) -> str:
+    samples, patch = config.samples, config.samples.patch
+    size = " x ".join(map(str, patch)) if patch else "whole fields"
+    return (
+        f"{config.loss.name} loss; {_optimizer(config.optimizer)}; {samples.batch} samples a step, {size}, "
+        f"{samples.tumor_share:.0%} of them around a tumour; {config.precision}; seed {config.seed}"
+    )
+
+
+def _optimizer(config: OptimizerConfig) -> str:
+    fall = (
+        f"falling polynomially with power {config.power:g}"
+        if config.schedule == "polynomial"
+        else f"times {config.factor:g} every {config.step_epochs} epochs"
+    )
+    return f"{config.name}, learning rate {config.learning_rate:g} {fall}"
