@@ -173,6 +173,15 @@ def test_extreme_logits_in_half_precision_stay_finite(config, dtype, target):
         assert value.dtype == torch.float32 and value.isfinite() and logits.grad.isfinite().all()
 
 
+@each
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_logits_are_summed_in_single_precision(config, dtype):
+    """In bfloat16 a sum of ones stops at 256."""
+    logits, target = torch.randn(1, 1, 16, 16, 16).to(dtype), (torch.rand(1, 1, 16, 16, 16) > 0.9).to(dtype)
+    loss = build_loss(config)
+    assert loss(logits, target, 0.5) == loss(logits.float(), target.float(), 0.5)
+
+
 # -- soft targets ----------------------------------------------------------------------------------------------
 
 
