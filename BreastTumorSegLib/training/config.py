@@ -52,10 +52,10 @@ class SimulatedData(_Config):
     """
 
     kind: Literal["simulated"]
-    sites: tuple[str, ...] = Field(SITES, min_length=1)
-    spread: float = Field(0.25, ge=0)
-    patches_per_exam: int = Field(2, gt=0)
-    validation: int = Field(8, ge=0)
+    sites: tuple[str, ...] = Field(default=SITES, min_length=1)
+    spread: float = Field(default=0.25, ge=0)
+    patches_per_exam: int = Field(default=2, gt=0)
+    validation: int = Field(default=8, ge=0)
 
 
 class SampleConfig(_Config):
@@ -73,11 +73,11 @@ class SampleConfig(_Config):
     """
 
     patch: tuple[int, int, int] | None = (64, 64, 64)
-    batch: int = Field(2, gt=0)
-    tumor_share: float = Field(0.5, ge=0, le=1)
+    batch: int = Field(default=2, gt=0)
+    tumor_share: float = Field(default=0.5, ge=0, le=1)
     inside_breast: bool = False
-    field_of_view: float = Field(0.0, ge=0, le=1)
-    later_phase: float = Field(0.0, ge=0, le=1)
+    field_of_view: float = Field(default=0.0, ge=0, le=1)
+    later_phase: float = Field(default=0.0, ge=0, le=1)
     augmentation: AugmentationConfig = AugmentationConfig()
 
 
@@ -97,13 +97,13 @@ class OptimizerConfig(_Config):
     """
 
     name: Literal["adam", "adamw"] = "adam"
-    learning_rate: float = Field(0.01, gt=0)
-    weight_decay: float = Field(0.0, ge=0)
+    learning_rate: float = Field(default=0.01, gt=0)
+    weight_decay: float = Field(default=0.0, ge=0)
     schedule: Literal["polynomial", "step"] = "polynomial"
-    power: float = Field(1.5, gt=0)
-    step_epochs: int = Field(50, gt=0)
-    factor: float = Field(0.5, gt=0, le=1)
-    clip_norm: float | None = Field(None, gt=0)
+    power: float = Field(default=1.5, gt=0)
+    step_epochs: int = Field(default=50, gt=0)
+    factor: float = Field(default=0.5, gt=0, le=1)
+    clip_norm: float | None = Field(default=None, gt=0)
 
 
 class ValidationConfig(_Config):
@@ -117,10 +117,10 @@ class ValidationConfig(_Config):
         patience: Validations without a better Dice after which training ends; never without it.
     """
 
-    share: float = Field(0.2, ge=0, lt=1)
-    every_epochs: int = Field(1, gt=0)
+    share: float = Field(default=0.2, ge=0, lt=1)
+    every_epochs: int = Field(default=1, gt=0)
     windows: Literal["patch", "whole"] = "patch"
-    patience: int | None = Field(None, gt=0)
+    patience: int | None = Field(default=None, gt=0)
 
 
 class EncoderStart(_Config):
@@ -160,18 +160,18 @@ class TrainingConfig(_Config):
     out: Path
     model: ModelDescription
     data: Annotated[CohortData | SimulatedData, Field(discriminator="kind")]
-    samples: SampleConfig = Field(default_factory=SampleConfig)
-    loss: LossConfig = Field(default_factory=DiceBCEConfig)
-    optimizer: OptimizerConfig = Field(default_factory=OptimizerConfig)
-    validation: ValidationConfig = Field(default_factory=ValidationConfig)
-    epochs: int = Field(100, gt=0)
-    steps_per_epoch: int | None = Field(None, gt=0)
+    samples: SampleConfig = SampleConfig()
+    loss: LossConfig = DiceBCEConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    validation: ValidationConfig = ValidationConfig()
+    epochs: int = Field(default=100, gt=0)
+    steps_per_epoch: int | None = Field(default=None, gt=0)
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
-    average: float | None = Field(None, gt=0, lt=1)
+    average: float | None = Field(default=None, gt=0, lt=1)
     start_from: str | None = None
     encoder: EncoderStart | None = None
-    seed: int = Field(0, ge=0)
-    checkpoint_steps: int = Field(200, gt=0)
+    seed: int = Field(default=0, ge=0)
+    checkpoint_steps: int = Field(default=200, gt=0)
     tensorboard: bool = True
 
     @model_validator(mode="after")

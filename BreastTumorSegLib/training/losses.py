@@ -48,7 +48,7 @@ class _Config(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
 
     @model_validator(mode="after")
     def _smoothing_has_an_effect(self) -> _Config:
@@ -82,7 +82,7 @@ class DiceBCEConfig(_Config):
     """
 
     name: Literal["dice_bce"] = "dice_bce"
-    bce_weight: float = Field(5.0, gt=0)
+    bce_weight: float = Field(default=5.0, gt=0)
 
 
 class _TverskyIndex(_Config):
@@ -95,9 +95,9 @@ class _TverskyIndex(_Config):
         bce_weight: Weight of the binary cross-entropy; the papers have none (0).
     """
 
-    alpha: float = Field(0.3, ge=0)
-    beta: float = Field(0.7, ge=0)
-    bce_weight: float = Field(1.0, ge=0)
+    alpha: float = Field(default=0.3, ge=0)
+    beta: float = Field(default=0.7, ge=0)
+    bce_weight: float = Field(default=1.0, ge=0)
 
     @model_validator(mode="after")
     def _errors_cost(self) -> _TverskyIndex:
@@ -119,7 +119,7 @@ class FocalTverskyConfig(_TverskyIndex):
     """
 
     name: Literal["focal_tversky"] = "focal_tversky"
-    gamma: float = Field(4 / 3, ge=1, le=3)
+    gamma: float = Field(default=4 / 3, ge=1, le=3)
 
 
 class BoundaryConfig(_Config):
@@ -134,8 +134,8 @@ class BoundaryConfig(_Config):
     """
 
     name: Literal["boundary"] = "boundary"
-    bce_weight: float = Field(1.0, ge=0)
-    boundary_weight: float = Field(1.0, gt=0)
+    bce_weight: float = Field(default=1.0, ge=0)
+    boundary_weight: float = Field(default=1.0, gt=0)
 
 
 LossConfig = Annotated[
