@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import operator
+from itertools import accumulate
 from typing import Literal
 
 import torch
@@ -10,7 +12,7 @@ from monai.networks.nets import DynUNet
 from pydantic import model_validator
 from torch import Tensor, nn
 
-from BreastTumorSegLib.networks.size import NetworkSize, Widths
+from BreastTumorSegLib.networks.size import Levels, NetworkSize, Widths
 
 
 class DynUNetConfig(NetworkSize):
@@ -31,6 +33,11 @@ class DynUNetConfig(NetworkSize):
     def multiple(self) -> int:
         """Sizes along each axis must be a multiple of this."""
         return math.prod(self.strides)
+
+    @property
+    def levels(self) -> Levels:
+        """The channels, of which the first have full resolution."""
+        return tuple(zip(self.channels, accumulate((1, *self.strides), operator.mul), strict=True))
 
     @property
     def most_supervised(self) -> int:

@@ -8,7 +8,7 @@ from monai.networks.nets import MedNeXt
 from pydantic import model_validator
 from torch import nn
 
-from BreastTumorSegLib.networks.size import NetworkSize, Widths
+from BreastTumorSegLib.networks.size import Levels, NetworkSize, Widths
 
 
 class MedNeXtConfig(NetworkSize):
@@ -34,6 +34,11 @@ class MedNeXtConfig(NetworkSize):
     def multiple(self) -> int:
         """Sizes along each axis must be a multiple of this."""
         return 2 ** (len(self.blocks) - 1)
+
+    @property
+    def levels(self) -> Levels:
+        """Features double as voxels' edges do; what a block widens to inside comes on top."""
+        return tuple((self.features * (1 + wider) << level, 1 << level) for level, wider in enumerate(self.expansion))
 
     @property
     def most_supervised(self) -> int:

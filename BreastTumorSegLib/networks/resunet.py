@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import operator
+from itertools import accumulate
 from typing import Literal
 
 from monai.networks.nets import UNet
 from torch import nn
 
-from BreastTumorSegLib.networks.size import NetworkSize, Widths
+from BreastTumorSegLib.networks.size import Levels, NetworkSize, Widths
 
 
 class ResUNetConfig(NetworkSize):
@@ -31,6 +33,12 @@ class ResUNetConfig(NetworkSize):
     def multiple(self) -> int:
         """Sizes along each axis must be a multiple of this."""
         return math.prod(self.strides)
+
+    @property
+    def levels(self) -> Levels:
+        """The channels; the first stride lies in front of the first level, the last level keeps the size."""
+        edges = accumulate(self.strides, operator.mul)
+        return (*zip(self.channels, edges, strict=False), (self.channels[-1], self.multiple))
 
 
 PUBLISHED = ResUNetConfig(in_channels=2, out_channels=1, channels=(32, 64, 128, 256, 380, 380), strides=(2, 2, 2, 2, 2))

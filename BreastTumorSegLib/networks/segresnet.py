@@ -8,7 +8,7 @@ from monai.networks.nets import SegResNetDS
 from pydantic import Field
 from torch import nn
 
-from BreastTumorSegLib.networks.size import NetworkSize, Widths
+from BreastTumorSegLib.networks.size import Levels, NetworkSize, Widths
 
 GROUPS = 8
 """Of the group normalisations, as published."""
@@ -30,6 +30,11 @@ class SegResNetConfig(NetworkSize):
     def multiple(self) -> int:
         """Sizes along each axis must be a multiple of this."""
         return 2 ** (len(self.blocks) - 1)
+
+    @property
+    def levels(self) -> Levels:
+        """Features double as voxels' edges do."""
+        return tuple((self.features << level, 1 << level) for level in range(len(self.blocks)))
 
     @property
     def most_supervised(self) -> int:

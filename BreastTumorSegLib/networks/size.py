@@ -10,6 +10,11 @@ Widths = Annotated[tuple[PositiveInt, ...], Field(min_length=2)]
 """A number a level, from the finest."""
 
 
+Levels = tuple[tuple[float, int], ...]
+"""Of each level, the values a voxel that one set of features takes there, and the edge of such a voxel in voxels of the
+input. Memory is estimated from it."""
+
+
 class NetworkSize(BaseModel):
     """Size of a network; each network's own config adds what it needs.
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Literal
 
-from monai.networks.nets import SwinUNETR
+from monai.networks.nets import SwinUNETR, swin_unetr
 from pydantic import Field, PositiveInt, model_validator
-from torch import nn
+from torch import Tensor, nn
 
-from BreastTumorSegLib.networks.size import NetworkSize
+from BreastTumorSegLib.networks.size import Levels, NetworkSize
 
 Stages = tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt]
 
@@ -35,12 +35,32 @@ class SwinUNETRConfig(NetworkSize):
         """Sizes along each axis must be a multiple of this."""
         return 32
 
+    @property
+    def levels(self) -> Levels:
+        """At full resolution the last block works on two sets of features, or the first stage on its attention.
+
+        Attention has a value for each head, token and other token of a window; a token is 2 x 2 x 2 voxels. The two
+        are not alive at once.
+        """
+        attention = self.heads[0] * self.window**3 / 8
+        coarser = ((self.features << level, 2 << level) for level in range(5))
+        return ((max(2 * self.features, attention), 1), *coarser)
+
     @model_validator(mode="after")
     def _heads_fit(self) -> SwinUNETRConfig:
         for stage, heads in enumerate(self.heads):
             if (self.features << stage) % heads:
                 raise ValueError(f"{self.features << stage} features of stage {stage} can't be shared by {heads} heads")
         return self
+
+
+def _rearrange(values: Tensor, pattern: str) -> Tensor:
+    """Axes in another order, such as "b c d h w -> b d h w c"."""
+    before, after = (side.split() for side in pattern.split("->"))
+    return values.permute([before.index(axis) for axis in after])
+
+
+swin_unetr.rearrange = _rearrange  # all that MONAI's class needs of einops, which is one package less this way
 
 
 def swinunetr(config: SwinUNETRConfig) -> nn.Module:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from BreastTumorSegLib.core.machine import memory_mb
+from BreastTumorSegLib.networks.catalogue import NetworkConfig
 from BreastTumorSegLib.networks.resunet import ResUNetConfig
 
 SHARE_OF_FREE = 0.7
@@ -28,10 +29,8 @@ def budget(device: torch.device) -> int:
     return min(int(SHARE_OF_FREE * (free << 20 if free else UNKNOWN_FREE_BYTES)), CPU_LIMIT_BYTES)
 
 
-def bytes_per_voxel(config: ResUNetConfig, item: int = 4) -> float:
+def bytes_per_voxel(config: NetworkConfig, item: int = 4) -> float:
     """Peak bytes a voxel of the input that a pass takes, with `item` bytes a value; an estimate from the widths."""
-    values, density = float(config.in_channels + (config.head or config.out_channels)), 1.0
-    for width, stride in zip(config.channels, (*config.strides, 1), strict=True):
-        density /= stride**3
-        values += LIVE_TENSORS * width * density
-    return values * item
+    head = config.head if isinstance(config, ResUNetConfig) else 0
+    features = sum(values / edge**3 for values, edge in config.levels)
+    return item * (config.in_channels + (head or config.out_channels) + LIVE_TENSORS * features)

@@ -1,4 +1,4 @@
-"""Instance normalisation with the statistics of the whole exam, so that a window's answer is the volume's."""
+"""Normalisation with the statistics of the whole exam, so that a window's answer is the volume's."""
 
 from __future__ import annotations
 
@@ -6,14 +6,17 @@ import copy
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
+
+Norm = nn.InstanceNorm3d | nn.GroupNorm
+_NORMS = (nn.InstanceNorm3d, nn.GroupNorm)
 
 
 class ExamNetwork(nn.Module):
-    """A network that tells the statistics of its instance normalisations, or uses those of another pass.
+    """A network that tells the statistics of its instance and group normalisations, or uses those of another pass.
 
-    Instance normalisation takes mean and variance over its whole input, so the same voxel gets another answer in a
-    window than in the volume. With the statistics of one pass over the volume it is the same linear map everywhere.
+    They take mean and variance over their whole input, so the same voxel gets another answer in a window than in the
+    volume. With the statistics of one pass over the volume they are the same linear map everywhere. Layer
+    normalisation, over the features of one voxel, is that by itself.
 
     The weights are shared with the network that it is made of.
     """
@@ -49,8 +52,12 @@ class Measuring(nn.Module):
 
 
 def feature_count(network: nn.Module) -> int:
-    """F, the features of all instance normalisations of a network together."""
-    return sum(layer.num_features for layer in network.modules() if isinstance(layer, nn.InstanceNorm3d))
+    """F, the features of all instance and group normalisations of a network together."""
+    return sum(_features(layer) for layer in network.modules() if isinstance(layer, _NORMS))
+
+
+def _features(norm: Norm) -> int:
+    return norm.num_channels if isinstance(norm, nn.GroupNorm) else norm.num_features
 
 
 class _Tape:
@@ -70,37 +77,47 @@ class _Tape:
 
 
 class _ExamNorm(nn.Module):
-    """Takes an instance normalisation's place."""
+    """Takes a normalisation's place. Each feature has its group's statistics; instance normalisation's has its own."""
 
-    def __init__(self, norm: nn.InstanceNorm3d, tape: _Tape) -> None:
+    def __init__(self, norm: Norm, tape: _Tape) -> None:
         super().__init__()
-        self._features, self._eps = norm.num_features, norm.eps
-        self._weight, self._bias = norm.weight, norm.bias
-        self._tape = tape
+        self._norm, self._tape = norm, tape
+        self._features = _features(norm)
+        self._groups = norm.num_groups if isinstance(norm, nn.GroupNorm) else self._features
 
     def forward(self, image: Tensor) -> Tensor:
         if self._tape.given is not None:
             return self._fixed(image, self._tape.take(self._features))
         if self._tape.measuring:
-            mean = image.mean((0, 2, 3, 4), dtype=torch.float32)
-            variance = (
-                (image - mean.to(image.dtype).view(1, -1, 1, 1, 1)).square().mean((0, 2, 3, 4), dtype=torch.float32)
-            )
-            self._tape.measured.append(torch.stack([mean, variance]))
-        return functional.instance_norm(image, weight=self._weight, bias=self._bias, eps=self._eps)
+            self._tape.measured.append(self._statistics(image))
+        return self._norm(image)
+
+    def _statistics(self, image: Tensor) -> Tensor:
+        """Mean and variance, (2, features), of one volume (1, features, Z, Y, X)."""
+        means = image.mean((0, 2, 3, 4), dtype=torch.float32)
+        centred = image - means.to(image.dtype).view(1, -1, 1, 1, 1)
+        variances = centred.square().mean((0, 2, 3, 4), dtype=torch.float32)
+        if self._groups < self._features:
+            grouped = means.view(self._groups, -1)
+            mean = grouped.mean(1, keepdim=True)
+            spread = (grouped - mean).square() + variances.view(self._groups, -1)
+            variances = spread.mean(1, keepdim=True).expand_as(grouped).flatten()
+            means = mean.expand_as(grouped).flatten()
+        return torch.stack([means, variances])
 
     def _fixed(self, image: Tensor, statistics: Tensor) -> Tensor:
-        scale = torch.rsqrt(statistics[1] + self._eps)
-        scale = scale if self._weight is None else scale * self._weight
+        scale = torch.rsqrt(statistics[1] + self._norm.eps)
+        scale = scale if self._norm.weight is None else scale * self._norm.weight
         shift = -statistics[0] * scale
-        shift = shift if self._bias is None else shift + self._bias
+        shift = shift if self._norm.bias is None else shift + self._norm.bias
         return image * scale.to(image.dtype).view(1, -1, 1, 1, 1) + shift.to(image.dtype).view(1, -1, 1, 1, 1)
 
 
 def _with_exam_norms(module: nn.Module, tape: _Tape) -> nn.Module:
-    """The module with every instance normalisation replaced."""
-    if isinstance(module, nn.InstanceNorm3d):
+    """The module with every normalisation over voxels replaced, once where a module has two places in the network."""
+    if isinstance(module, _NORMS):
         return _ExamNorm(module, tape)
-    for name, child in module.named_children():
-        setattr(module, name, _with_exam_norms(child, tape))
+    if not isinstance(module, _ExamNorm):
+        for name, child in module.named_children():
+            setattr(module, name, _with_exam_norms(child, tape))
     return module

@@ -18,6 +18,7 @@ from torch import nn
 from BreastTumorSegLib.core.user_cache import cache_folder
 from BreastTumorSegLib.networks.bundle import Bundle
 from BreastTumorSegLib.networks.catalogue import NetworkConfig
+from BreastTumorSegLib.networks.swinunetr import SwinUNETRConfig
 from BreastTumorSegLib.segmentation.normalisation import ExamNetwork, Measuring, feature_count
 
 Form = Literal["live", "measuring", "fixed"]
@@ -104,8 +105,11 @@ def _convert(network: nn.Module, config: NetworkConfig, form: Form) -> Any:
     """Trace and translate. OpenVINO's `convert_model` does the same and has telemetry in it.
 
     Raises:
-        RuntimeError: OpenVINO does not know one of the network's operations.
+        RuntimeError: OpenVINO does not know one of the network's operations, or the network can't be traced for
+            volumes of any size: Swin UNETR lays out its attention windows in Python, for the size it is traced with.
     """
+    if isinstance(config, SwinUNETRConfig):
+        raise RuntimeError("a Swin UNETR is converted for one size of volume only")
     frontends = importlib.import_module("openvino.frontend")
     decoders = importlib.import_module("openvino.frontend.pytorch.ts_decoder")
     exam_network: nn.Module = ExamNetwork(network)
