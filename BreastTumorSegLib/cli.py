@@ -105,8 +105,8 @@ def _segment(
 ) -> Path:
     events.started(command="segment", stages=SEGMENT_STAGES)
     require_packages()
-    from BreastTumorSegLib.io import results_folder
-    from BreastTumorSegLib.jobs.exam import refuse_over_input, segment_into
+    from BreastTumorSegLib.io import refuse_over_input, results_folder
+    from BreastTumorSegLib.jobs.exam import segment_into
 
     refuse_over_input(sources, out)
     with results_folder(out, overwrite) as folder, cancellable(events, folder, isinstance(events, JsonEvents)):
@@ -180,8 +180,7 @@ def _heterogeneity(
     events: Events,
 ) -> None:
     events.started(command="heterogeneity", stages=["headers", "load", "clusters", "write"])
-    from BreastTumorSegLib.io import load_exam, read_volume, results_folder
-    from BreastTumorSegLib.jobs.exam import refuse_over_input
+    from BreastTumorSegLib.io import load_exam, read_volume, refuse_over_input, results_folder
     from BreastTumorSegLib.segmentation.heterogeneity import map_heterogeneity, write_heterogeneity
 
     refuse_over_input([*sources, mask], out)
@@ -206,8 +205,7 @@ def _clusters(
 ) -> None:
     events.started(command="clusters", stages=["headers", "load", "models", "breast", "clusters"])
     require_packages()
-    from BreastTumorSegLib.io import load_exam, results_folder
-    from BreastTumorSegLib.jobs.exam import refuse_over_input
+    from BreastTumorSegLib.io import load_exam, refuse_over_input, results_folder
 
     refuse_over_input(sources, out)
     with results_folder(out, overwrite) as folder, cancellable(events, folder, isinstance(events, JsonEvents)):
@@ -250,12 +248,17 @@ def evaluate(
     references: Path,
     out: Path,
     convention: Annotated[Convention, typer.Option(help="How empty masks and distances count.")] = Convention.clinical,
+    groups: Annotated[
+        Path | None,
+        typer.Option(help="CSV with case, age, menopausal_status, breast_density: adds the challenge's fairness."),
+    ] = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Compare masks with references: a table a case and a summary."""
     from BreastTumorSegLib.metrics.evaluate import evaluate_folders
 
     with reporting(Events()):
-        evaluate_folders(predictions, references, out, convention.value)
+        evaluate_folders(predictions, references, out, convention.value, groups, overwrite)
     print((out / "summary.csv").read_text(encoding="utf-8"), end="")
 
 

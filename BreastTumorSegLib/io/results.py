@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
@@ -44,6 +44,16 @@ def results_folder(out: Path, overwrite: bool) -> Iterator[Path]:
             _put_in_place(staging, out, overwrite)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+
+
+def refuse_over_input(sources: Sequence[Path], out: Path) -> None:
+    """Overwriting would move the input away, and leave results where it was.
+
+    Raises:
+        OutputError: `out` is one of the sources, or holds one.
+    """
+    if any(source.resolve().is_relative_to(out.resolve()) for source in sources):
+        raise OutputError(f"{out} is the input or holds it.", "Choose another folder for the results.")
 
 
 def unfinished_folders(out: Path) -> list[Path]:

@@ -19,9 +19,8 @@ from distributed.system import MEMORY_LIMIT
 from BreastTumorSegLib.core.cancel import cancellable
 from BreastTumorSegLib.core.errors import BreastTumorSegError, InputError, OutOfMemoryError, OutputError
 from BreastTumorSegLib.core.events import Events
-from BreastTumorSegLib.io.results import output_errors, remove_unfinished
+from BreastTumorSegLib.io.results import output_errors, refuse_over_input, remove_unfinished
 from BreastTumorSegLib.jobs.cases import Case
-from BreastTumorSegLib.jobs.exam import refuse_over_input
 from BreastTumorSegLib.jobs.tables import Outcome, failure, read_manifest, succeeded, write_tables
 from BreastTumorSegLib.jobs.worker import Share, checksums, is_done, segment_case, stop
 

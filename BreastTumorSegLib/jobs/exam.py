@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from BreastTumorSegLib.core.errors import OutputError
 from BreastTumorSegLib.core.events import Events
 from BreastTumorSegLib.io import load_exam, write_result
 
@@ -41,13 +40,3 @@ def segment_into(
     write_result(result, folder, events)
     write_report(result, folder / "report.html", events)
     return result.manifest
-
-
-def refuse_over_input(sources: Sequence[Path], out: Path) -> None:
-    """Overwriting would move the input away, and leave results where it was.
-
-    Raises:
-        OutputError: `out` is one of the sources, or holds one.
-    """
-    if any(source.resolve().is_relative_to(out.resolve()) for source in sources):
-        raise OutputError(f"{out} is the input or holds it.", "Choose another folder for the results.")

@@ -29,3 +29,8 @@ def normalised_hd95(prediction: np.ndarray, reference: np.ndarray) -> float:
 def performance(dice: float, norm_hd: float) -> float:
     """The challenge's performance score (Dice + 1 - NormHD) / 2; of a cohort, the mean over its cases."""
     return (dice + 1.0 - norm_hd) / 2
+
+
+def rank_score(performance: float, fairness: float) -> float:
+    """What the challenge ranks by: half performance, half fairness."""
+    return (performance + fairness) / 2

@@ -1,35 +1,39 @@
-"""Predicted masks against references: one case, a cohort's summary, and whole folders.
+"""Predicted masks against references: one case, and whole folders.
 
 Columns of `evaluation.csv`, in both conventions: `case`, `site`, `convention`, `dice`; then
 
 clinical: `precision`, `recall`, `hd95_mm`, `assd_mm`, `volume_ml_predicted`, `volume_ml_reference`, `volume_ml_error`
-(predicted minus reference), `lesions_reference`, `lesions_found`, `lesions_predicted`, `false_positives`, `sensitivity`
-(of lesions), `breast_dice` (both breasts as one). Dice is NaN where both masks are empty, a distance where both are, a
-precision where nothing is predicted, a recall and a sensitivity where nothing was to be found; a distance is infinite
-where one mask is empty.
+(predicted minus reference), `volume_error_relative` (its size over the reference), `lesions_reference`,
+`lesions_found`, `lesions_predicted`, `false_positives`, `sensitivity` (of lesions), `breast_dice` (both breasts as
+one). Dice is NaN where both masks are empty, a distance where both are, a precision where nothing is predicted, a
+recall, a sensitivity and a relative error where nothing was to be found; a distance is infinite where one mask is
+empty.
 
 challenge: `norm_hd`, `performance`. Dice is 0 where both masks are empty.
+
+Columns of `summary.csv`: see `metrics.summary`.
 """
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
 from BreastTumorSegLib.core.errors import InputError
 from BreastTumorSegLib.core.geometry import Geometry
-from BreastTumorSegLib.io import read_volume, results_folder
+from BreastTumorSegLib.io import read_volume, refuse_over_input, results_folder
 from BreastTumorSegLib.metrics.challenge import normalised_hd95, performance
 from BreastTumorSegLib.metrics.detection import match_lesions
+from BreastTumorSegLib.metrics.fairness import Groups, read_groups
 from BreastTumorSegLib.metrics.overlap import dice, precision, recall
+from BreastTumorSegLib.metrics.summary import Row, summarise, summarise_fairness
 from BreastTumorSegLib.metrics.surface import surface_distances
 
 Convention = Literal["clinical", "challenge"]
-Row = dict[str, Any]
 
 ENDING = ".nii.gz"
 
@@ -49,22 +53,14 @@ def evaluate_case(
     return _challenge(predicted, actual) if convention == "challenge" else _clinical(predicted, actual, geometry)
 
 
-def summarise(rows: Sequence[Row]) -> list[Row]:
-    """Mean and median of every measure, over all cases (group "all") and over each site.
-
-    Takes rows as `evaluate_folders` makes them. Only finite values count, and `n` says how many they are: a missed
-    lesion's infinite distance would make every mean infinite, and shows in Dice and sensitivity already.
-
-    Returns:
-        One row a group and column: `group`, `convention`, `column`, `mean`, `median`, `n`.
-    """
-    sites = sorted({row["site"] for row in rows})
-    groups = {"all": rows} | {site: [row for row in rows if row["site"] == site] for site in sites}
-    columns = [name for name, value in rows[0].items() if not isinstance(value, str)] if rows else []
-    return [_statistics(group, column, members) for group, members in groups.items() for column in columns]
-
-
-def evaluate_folders(predictions: Path, references: Path, out: Path, convention: Convention = "clinical") -> list[Row]:
+def evaluate_folders(
+    predictions: Path,
+    references: Path,
+    out: Path,
+    convention: Convention = "clinical",
+    groups: Path | None = None,
+    overwrite: bool = False,
+) -> list[Row]:
     """Evaluate every predicted case and write `evaluation.csv` and `summary.csv` into `out`.
 
     References without a prediction don't count. The site is the case's name up to its first "_".
@@ -75,19 +71,38 @@ def evaluate_folders(predictions: Path, references: Path, out: Path, convention:
             masks CASE.nii.gz.
         out: Folder for the tables; made here, whole or not at all.
         convention: "clinical" or "challenge".
+        groups: CSV of the patients' groups, see `fairness.read_groups`; the summary then has the fairness over them.
+            Only in the challenge's convention.
+        overwrite: Whether a folder that is already there is replaced, and kept beside.
 
     Returns:
         The rows of `evaluation.csv`.
 
     Raises:
-        InputError: There is nothing to evaluate, a reference is missing, or two grids differ.
-        OutputError: `out` already holds something, or can't be written.
+        InputError: There is nothing to evaluate, a reference is missing, two grids differ, or the groups can't be used.
+        OutputError: `out` already holds something, is or holds an input, or can't be written.
     """
-    with results_folder(out, overwrite=False) as folder:
-        rows = [_row(case, mask, references, convention) for case, mask in _predicted(predictions).items()]
+    refuse_over_input([predictions, references, *([groups] if groups else [])], out)
+    masks = _predicted(predictions)
+    known = None if groups is None else _groups_of(masks, groups, convention)
+    with results_folder(out, overwrite) as folder:
+        rows = [_row(case, mask, references, convention) for case, mask in masks.items()]
         _write(folder / "evaluation.csv", rows)
-        _write(folder / "summary.csv", summarise(rows))
+        _write(folder / "summary.csv", summarise(rows) + (summarise_fairness(rows, known) if known else []))
     return rows
+
+
+def _groups_of(cases: Iterable[str], path: Path, convention: Convention) -> Groups:
+    if convention != "challenge":
+        raise InputError(
+            f"Groups ({path}) are for fairness, which the challenge's convention alone defines.",
+            "Choose the convention challenge, or leave the groups out.",
+        )
+    groups = read_groups(path)
+    lacking = [case for case in cases if case not in groups]
+    if lacking:
+        raise InputError(f"{path} lacks {', '.join(lacking)}.", "Add a row for each; its other fields may be empty.")
+    return groups
 
 
 def _clinical(predicted: np.ndarray, actual: np.ndarray, geometry: Geometry) -> Row:
@@ -103,6 +118,7 @@ def _clinical(predicted: np.ndarray, actual: np.ndarray, geometry: Geometry) -> 
         "volume_ml_predicted": volume,
         "volume_ml_reference": truth,
         "volume_ml_error": volume - truth,
+        "volume_error_relative": abs(volume - truth) / truth if truth else float("nan"),
         "lesions_reference": lesions.reference,
         "lesions_found": lesions.found,
         "lesions_predicted": lesions.predicted,
@@ -114,20 +130,6 @@ def _clinical(predicted: np.ndarray, actual: np.ndarray, geometry: Geometry) -> 
 def _challenge(predicted: np.ndarray, actual: np.ndarray) -> Row:
     overlap, distance = dice(predicted, actual, empty=0.0), normalised_hd95(predicted, actual)
     return {"dice": overlap, "norm_hd": distance, "performance": performance(overlap, distance)}
-
-
-def _statistics(group: str, column: str, rows: Sequence[Row]) -> Row:
-    values = np.array([row[column] for row in rows], float)
-    values = values[np.isfinite(values)]
-    mean, median = (values.mean(), np.median(values)) if len(values) else (np.nan, np.nan)
-    return {
-        "group": group,
-        "convention": rows[0]["convention"],
-        "column": column,
-        "mean": float(mean),
-        "median": float(median),
-        "n": len(values),
-    }
 
 
 def _row(case: str, mask: Path, references: Path, convention: Convention) -> Row:

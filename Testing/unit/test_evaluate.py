@@ -4,10 +4,13 @@ import math
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from typer.testing import CliRunner
 
+from BreastTumorSegLib.cli import app
 from BreastTumorSegLib.core.errors import InputError, OutputError
 from BreastTumorSegLib.core.geometry import Geometry
-from BreastTumorSegLib.metrics.evaluate import evaluate_case, evaluate_folders, summarise
+from BreastTumorSegLib.metrics.evaluate import evaluate_case, evaluate_folders
+from BreastTumorSegLib.metrics.summary import summarise, summarise_fairness
 
 NAN, INF = math.nan, math.inf
 GEOMETRY = Geometry((10, 10, 10), (0.5, 1.0, 2.0), (1.0, 2.0, 3.0))
@@ -20,6 +23,7 @@ CLINICAL = [
     "volume_ml_predicted",
     "volume_ml_reference",
     "volume_ml_error",
+    "volume_error_relative",
     "lesions_reference",
     "lesions_found",
     "lesions_predicted",
@@ -62,6 +66,7 @@ def test_clinical_row_worked_out_by_hand():
             "volume_ml_predicted": 0.064,
             "volume_ml_reference": 0.032,
             "volume_ml_error": 0.032,
+            "volume_error_relative": 1.0,
             "lesions_reference": 1,
             "lesions_found": 1,
             "lesions_predicted": 1,
@@ -86,6 +91,15 @@ def test_clinical_rule_of_empty_masks(predicted, actual, overlap, distance):
 
 
 @pytest.mark.parametrize(
+    ("predicted", "actual", "error", "relative"),
+    [(SMALL, LARGE, -0.032, 0.5), (EMPTY, LARGE, -0.064, 1.0), (LARGE, EMPTY, 0.064, NAN), (EMPTY, EMPTY, 0.0, NAN)],
+)
+def test_error_of_volume(predicted, actual, error, relative):
+    row = evaluate_case(predicted, actual, GEOMETRY)
+    assert (row["volume_ml_error"], row["volume_error_relative"]) == pytest.approx((error, relative), nan_ok=True)
+
+
+@pytest.mark.parametrize(
     ("predicted", "actual", "expected"),
     [
         (EMPTY, EMPTY, {"dice": 0.0, "norm_hd": 0.0, "performance": 0.5}),
@@ -107,6 +121,39 @@ def test_summary_counts_finite_values_only():
     assert shown["DUKE", "dice"] == (0.5, 0.5, 1)
     assert shown["ISPY1", "hd95_mm"] == (2.0, 2.0, 1)
     assert list(shown) == [(g, c) for g in ("all", "DUKE", "ISPY1") for c in ("dice", "hd95_mm")]
+
+
+def test_summary_has_the_interval_of_the_mean():
+    rows = [{"case": "c", "site": "s", "convention": "clinical", "dice": dice} for dice in (0.2, 0.6)]
+    row = summarise(rows)[0]
+    assert list(row) == ["group", "convention", "column", "mean", "low", "high", "median", "n"]
+    assert [row[name] for name in ("mean", "low", "high")] == pytest.approx([0.4, 0.2, 0.6])
+
+
+def test_summary_of_fairness():
+    values = [("a", 0.8, 0.1), ("b", 0.6, 0.3), ("c", 0.7, 0.2)]
+    rows = [
+        {"case": c, "site": "s", "convention": "challenge", "dice": d, "norm_hd": h, "performance": (d + 1 - h) / 2}
+        for c, d, h in values
+    ]
+    groups = {"a": {"age": "41-50", "breast_density": "b"}, "b": {"age": "71+", "breast_density": "b"}, "c": {}}
+    shown = {(row["group"], row["column"]): (row["mean"], row["n"]) for row in summarise_fairness(rows, groups)}
+    assert shown == {
+        ("age 41-50", "dice"): (0.8, 1),
+        ("age 41-50", "norm_hd"): (0.1, 1),
+        ("age 41-50", "performance"): (pytest.approx(0.85), 1),
+        ("age 71+", "dice"): (0.6, 1),
+        ("age 71+", "norm_hd"): (0.3, 1),
+        ("age 71+", "performance"): (pytest.approx(0.65), 1),
+        ("breast_density b", "dice"): (pytest.approx(0.7), 2),
+        ("breast_density b", "norm_hd"): (pytest.approx(0.2), 2),
+        ("breast_density b", "performance"): (pytest.approx(0.75), 2),
+        ("all", "fairness_age"): (pytest.approx(0.8), 2),  # 1 - (0.2 + 0.2) / 2
+        ("all", "fairness_menopausal_status"): (pytest.approx(NAN, nan_ok=True), 0),
+        ("all", "fairness_breast_density"): (pytest.approx(NAN, nan_ok=True), 2),
+        ("all", "fairness"): (pytest.approx(0.8), 1),
+        ("all", "rank_score"): (pytest.approx((0.75 + 0.8) / 2), 1),
+    }
 
 
 def test_summary_of_nothing_finite():
@@ -172,11 +219,63 @@ def test_tables_are_not_overwritten(cohort):
     assert (cohort / "results" / "DUKE_001" / "tumor.nii.gz").is_file()
 
 
-def refused(*folders):
+def test_old_tables_are_kept_beside_new_ones(cohort):
+    for convention in ("clinical", "challenge"):
+        evaluate_folders(cohort / "results", cohort / "cohort", cohort / "out", convention, overwrite=True)
+    (previous,) = cohort.glob("out-previous-*")
+    assert table(previous / "evaluation.csv")[0]["convention"] == "clinical"
+    assert table(cohort / "out" / "evaluation.csv")[0]["convention"] == "challenge"
+
+
+@pytest.mark.parametrize("out", ["results", "cohort", "."])
+def test_overwriting_moves_no_input_away(cohort, out):
+    with pytest.raises(OutputError, match="is the input or holds it"):
+        evaluate_folders(cohort / "results", cohort / "cohort", cohort / out, overwrite=True)
+    assert (cohort / "results" / "DUKE_001" / "tumor.nii.gz").is_file()
+
+
+def test_fairness_over_groups_of_a_table(cohort):
+    """DUKE_001: Dice 2/3, NormHD 2/150. ISPY1_002: Dice 0, NormHD 1; so both ranges are as wide as they can be."""
+    groups = cohort / "groups.csv"
+    groups.write_text("case,age,menopausal_status,other\nISPY1_002,50,peri,x\nDUKE_001,51,,x\n", encoding="utf-8")
+    evaluate_folders(cohort / "results", cohort / "cohort", cohort / "out", "challenge", groups)
+    rows = table(cohort / "out" / "summary.csv")
+    summary = {(row["group"], row["column"]): float(row["mean"]) for row in rows}
+    fairness = 1 - (2 / 3 + 1 - 2 / 150) / 2
+    assert summary["all", "fairness_age"] == pytest.approx(fairness)
+    assert summary["all", "fairness_menopausal_status"] == pytest.approx(fairness)
+    assert summary["all", "fairness"] == pytest.approx(fairness)
+    assert summary["all", "rank_score"] == pytest.approx(((2 / 3 + 1 - 2 / 150) / 4 + fairness) / 2)
+    assert summary["age 41-50", "norm_hd"] == summary["menopausal_status pre", "norm_hd"] == 1.0
+    assert summary["menopausal_status unknown", "dice"] == pytest.approx(2 / 3)
+    assert {row["convention"] for row in rows} == {"challenge"}
+
+
+def test_the_command(cohort):
+    groups = cohort / "groups.csv"
+    groups.write_text("case,age\nISPY1_002,50\nDUKE_001,51\n", encoding="utf-8")
+    arguments = ["evaluate", *(str(cohort / name) for name in ("results", "cohort", "out")), "--overwrite"]
+    assert CliRunner().invoke(app, arguments).exit_code == 0
+    done = CliRunner().invoke(app, [*arguments, "--convention", "challenge", "--groups", str(groups)])
+    assert (done.exit_code, done.stdout.count("fairness_age"), len(list(cohort.glob("out*")))) == (0, 1, 2)
+
+
+def refused(*folders, **options):
     with pytest.raises(InputError) as caught:
-        evaluate_folders(*folders)
+        evaluate_folders(*folders, **options)
     assert not folders[-1].exists()
     return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("convention", "told"),
+    [("challenge", "groups.csv lacks DUKE_001"), ("clinical", "Choose the convention challenge")],
+)
+def test_groups_that_can_not_be_used(cohort, convention, told):
+    groups = cohort / "groups.csv"
+    groups.write_text("case,age\nISPY1_002,50\n", encoding="utf-8")
+    folders = cohort / "results", cohort / "cohort", cohort / "out"
+    assert told in refused(*folders, convention=convention, groups=groups)
 
 
 def test_nothing_to_evaluate_names_the_folder(tmp_path):
