@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from BreastTumorSegLib.cli_cohort import segment_cohort
+from BreastTumorSegLib.cli_nnunet import nnunet_app
 from BreastTumorSegLib.cli_progress import Progress, ProgressForm, events_of
 from BreastTumorSegLib.cli_review import review_app
 from BreastTumorSegLib.cli_train import train
@@ -27,6 +28,7 @@ app = typer.Typer(
 models_app = typer.Typer(no_args_is_help=True, help="The model bundles.")
 app.add_typer(models_app, name="models")
 app.add_typer(review_app, name="review")
+app.add_typer(nnunet_app, name="nnunet")
 app.command()(segment_cohort)
 app.command()(train)
 

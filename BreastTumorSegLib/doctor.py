@@ -295,8 +295,9 @@ def _checked(folder: Path, name: str, task: Any) -> tuple[bool | None, str]:
         return None, f"not checked: needs {', '.join(needs)}"
     try:
         from BreastTumorSegLib.networks.bundle import load_bundle
+        from BreastTumorSegLib.segmentation.nnunet_models import load_tumor_model
 
-        load_bundle(name, task, folder)
+        load_tumor_model(name, folder) if task == "tumor" else load_bundle(name, task, folder)
     except BreastTumorSegError as error:
         return False, error.message
     except _BROKEN as error:

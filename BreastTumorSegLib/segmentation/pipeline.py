@@ -23,10 +23,12 @@ from BreastTumorSegLib.kinetics.codebooks import codebooks_sha256
 from BreastTumorSegLib.kinetics.ftv import breast_volumes
 from BreastTumorSegLib.kinetics.maps import told
 from BreastTumorSegLib.networks.bundle import Bundle, default_model, load_bundle
-from BreastTumorSegLib.segmentation.breast import segment_breast
+from BreastTumorSegLib.segmentation.breast import BreastMask, segment_breast
 from BreastTumorSegLib.segmentation.engine import EngineOptions
 from BreastTumorSegLib.segmentation.inference import choose_device, limit_threads
 from BreastTumorSegLib.segmentation.lesions import label_lesions, measure_lesions
+from BreastTumorSegLib.segmentation.nnunet import nnunet_probability
+from BreastTumorSegLib.segmentation.nnunet_models import NnunetBundle, load_tumor_model
 from BreastTumorSegLib.segmentation.runtimes import runtime_name
 from BreastTumorSegLib.segmentation.tumor import grow, tumor_probability
 
@@ -77,20 +79,20 @@ def segment_exam(
         events.warning(str(problem))
     limit_threads()
     place = choose_device(device, events)
-    bundles = [load_bundle(default_model("breast"), "breast"), load_bundle(model or default_model("tumor"), "tumor")]
+    breast, tumor = load_bundle(default_model("breast"), "breast"), load_tumor_model(model or default_model("tumor"))
     events.progress("models", 1, 1)
     watch = Stopwatch(events)
     options = kinetics or KineticOptions()
-    result = _segment(exam, bundles[0], bundles[1], place, options, inference, events, watch)
+    result = _segment(exam, breast, tumor, place, options, inference, events, watch)
     warnings = tuple(dict.fromkeys([*map(str, exam.table.problems), *events.warnings[said:]]))
-    manifest = _manifest(result, bundles, place, watch.seconds, options, warnings)
+    manifest = _manifest(result, [breast, tumor], place, watch.seconds, options, warnings)
     return replace(result, warnings=warnings, manifest=manifest)
 
 
 def _segment(
     exam: Exam,
     breast_bundle: Bundle,
-    tumor_bundle: Bundle,
+    tumor_bundle: Bundle | NnunetBundle,
     device: torch.device,
     options: KineticOptions,
     inference: EngineOptions | None,
@@ -102,15 +104,7 @@ def _segment(
         if not breast.labels.any():
             events.warning("No breast was found: is this a breast exam, and is its first phase the pre-contrast one?")
     with watch.stage("tumor"):
-        probability = tumor_probability(exam, breast, tumor_bundle, device, events, inference)
-        mask = grow(
-            probability,
-            exam.first_post - exam.pre,
-            breast.labels > 0,
-            exam.geometry,
-            tumor_bundle.description.threshold,
-            events,
-        )
+        probability, mask = _find_tumor(exam, breast, tumor_bundle, device, inference, events)
         tumor = label_lesions(mask, exam.geometry)
     with watch.stage("kinetics"):
         maps = kinetic_maps(exam.data, exam.times, options)
@@ -122,9 +116,28 @@ def _segment(
     return ExamResult(exam, breast.labels, tumor, probability, maps, ftv, ftv_ml, clusters, lesions)
 
 
+def _find_tumor(
+    exam: Exam,
+    breast: BreastMask,
+    bundle: Bundle | NnunetBundle,
+    device: torch.device,
+    inference: EngineOptions | None,
+    events: Events,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Probability, and mask. An nnU-Net draws a lesion's edge itself; the library's networks find seeds to grow."""
+    threshold = bundle.description.threshold
+    if isinstance(bundle, NnunetBundle):
+        mirror = inference is not None and inference.mirror
+        probability = nnunet_probability(exam, breast, bundle, device, events, mirror)
+        return probability, probability >= threshold
+    probability = tumor_probability(exam, breast, bundle, device, events, inference)
+    gain = exam.first_post - exam.pre
+    return probability, grow(probability, gain, breast.labels > 0, exam.geometry, threshold, events)
+
+
 def _manifest(
     result: ExamResult,
-    bundles: list[Bundle],
+    bundles: list[Bundle | NnunetBundle],
     device: torch.device,
     seconds: dict[str, float],
     options: KineticOptions,
@@ -144,7 +157,7 @@ def _manifest(
                 "task": b.description.task,
                 "version": b.description.version,
                 "sha256": b.sha256,
-                "runtime": runtime_name(b, device),
+                "runtime": b.runtime(device) if isinstance(b, NnunetBundle) else runtime_name(b, device),
             }
             for b in bundles
         ],
