@@ -129,7 +129,7 @@ def _foreground(
             image, None, {"spacing": list(spacing)}, plans, configuration, predictor.dataset_json
         )
         with _watched(predictor, data.shape[1:], events):
-            logits = predictor.predict_logits_from_preprocessed_data(torch.from_numpy(data)).float()
+            logits = predictor.predict_logits_from_preprocessed_data(torch.from_numpy(data))
         _, probabilities = convert_predicted_logits_to_segmentation_with_correct_shape(
             logits, plans, configuration, predictor.label_manager, properties, True, torch.get_num_threads()
         )

@@ -245,6 +245,8 @@ def _write(description: NnunetDescription, weights: dict[str, torch.Tensor], mod
         partial.mkdir()
         save_file(weights, partial / "weights.safetensors")
         (partial / "model.json").write_text(description.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        # safetensors lets nobody else read its files.
+        (partial / "weights.safetensors").chmod((partial / "model.json").stat().st_mode)
         sha256 = hashlib.sha256((partial / "weights.safetensors").read_bytes()).hexdigest()
         entries = registry(models) | {description.name: RegistryEntry(task="tumor", sha256=sha256)}
         listed = {name: entry.model_dump() for name, entry in sorted(entries.items())}

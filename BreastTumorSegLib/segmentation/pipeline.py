@@ -27,7 +27,7 @@ from BreastTumorSegLib.segmentation.breast import BreastMask, segment_breast
 from BreastTumorSegLib.segmentation.engine import EngineOptions
 from BreastTumorSegLib.segmentation.inference import choose_device, limit_threads
 from BreastTumorSegLib.segmentation.lesions import label_lesions, measure_lesions
-from BreastTumorSegLib.segmentation.nnunet import nnunet_probability
+from BreastTumorSegLib.segmentation.nnunet import nnunet_probability, require_nnunet
 from BreastTumorSegLib.segmentation.nnunet_models import NnunetBundle, load_tumor_model
 from BreastTumorSegLib.segmentation.runtimes import runtime_name
 from BreastTumorSegLib.segmentation.tumor import grow, tumor_probability
@@ -70,6 +70,7 @@ def segment_exam(
     Raises:
         InputError: CUDA was asked for and can't be used.
         ModelError: A model is missing or damaged.
+        DependencyError: The model is an nnU-Net, and nnunetv2 is not installed.
         OutOfMemoryError: Memory ran out after every fallback.
         Cancelled: On request.
     """
@@ -80,6 +81,8 @@ def segment_exam(
     limit_threads()
     place = choose_device(device, events)
     breast, tumor = load_bundle(default_model("breast"), "breast"), load_tumor_model(model or default_model("tumor"))
+    if isinstance(tumor, NnunetBundle):
+        require_nnunet()
     events.progress("models", 1, 1)
     watch = Stopwatch(events)
     options = kinetics or KineticOptions()

@@ -21,6 +21,7 @@ from BreastTumorSegLib.io import read_volume, write_volume
 from BreastTumorSegLib.io.cohort import Case, Cohort
 from BreastTumorSegLib.networks.nnunet import channel_images, joint_statistics, parse_channels
 from BreastTumorSegLib.segmentation import nnunet
+from BreastTumorSegLib.segmentation.engine import EngineOptions
 from BreastTumorSegLib.segmentation.nnunet_models import (
     CHECKPOINT,
     NnunetBundle,
@@ -29,6 +30,7 @@ from BreastTumorSegLib.segmentation.nnunet_models import (
     load_checkpoint,
     load_tumor_model,
 )
+from BreastTumorSegLib.segmentation.pipeline import _find_tumor
 from BreastTumorSegLib.training.nnunet import Form, export_nnunet, leave_one_site_out
 
 GRID = Geometry((4, 3, 2), (0.5, 0.5, 2.0), (5.0, 6.0, 7.0))
@@ -260,7 +262,7 @@ PLANS = {
     "transpose_forward": [0, 1, 2],
     "transpose_backward": [0, 1, 2],
     "image_reader_writer": "SimpleITKIO",
-    "foreground_intensity_properties_per_channel": {},
+    "foreground_intensity_properties_per_channel": {"0": {}, "1": {}},
     "configurations": {
         "3d_fullres": {
             "data_identifier": "nnUNetPlans_3d_fullres",
@@ -404,6 +406,22 @@ def test_where_memory_runs_out(fake):
     fake.errors = [RuntimeError("a bug")]
     with pytest.raises(RuntimeError, match="a bug"):
         nnunet.nnunet_probability(*arguments, CPU, Events())
+
+
+def test_an_nnunet_draws_the_edge_itself(fake, monkeypatch):
+    """Nothing is grown, even where all enhances alike."""
+    monkeypatch.setattr(nnunet, "_foreground", lambda *_: np.where(np.indices(GRID.shape)[2] == 1, 0.5, 0.49))
+    breast = SimpleNamespace(labels=np.ones(GRID.shape, np.uint8))
+    probability, mask = _find_tumor(an_exam(), breast, bundle_of(described()), CPU, None, Events())
+    assert probability.max() == 0.5
+    assert mask[:, :, 1].all() and mask.sum() == 6
+
+
+def test_mirroring_is_off_unless_asked_for(fake):
+    breast = SimpleNamespace(labels=np.ones(GRID.shape, np.uint8))
+    for options in (None, EngineOptions(), EngineOptions(mirror=True)):
+        _find_tumor(an_exam(), breast, bundle_of(described()), CPU, options, Events())
+    assert [mirror for *_, mirror in fake.calls] == [False, False, True]
 
 
 # With nnU-Net itself.
