@@ -167,13 +167,11 @@ def _predictor(weights: Path, sha256: str, described: str, device: torch.device)
     description = NnunetDescription.model_validate_json(described)
     built = build_network(description)
     tensors = load_file(weights)
-    folds = [
-        {key.partition("/")[2]: value for key, value in tensors.items() if key.partition("/")[0] == fold}
-        for fold in description.folds
-    ]
+    names = one_name_each(built.network)
     try:
+        folds = [{name: tensors[f"{fold}/{kept}"] for name, kept in names.items()} for fold in description.folds]
         built.network.load_state_dict(folds[0])
-    except RuntimeError as error:
+    except (KeyError, RuntimeError) as error:
         raise ModelError(f"{weights} does not fit its plans.", "Add the model again.") from error
     predictor = nnUNetPredictor(
         STEP, use_mirroring=False, perform_everything_on_device=device.type == "cuda", device=device, allow_tqdm=False
@@ -188,6 +186,15 @@ def _predictor(weights: Path, sha256: str, described: str, device: torch.device)
         description.mirror_axes,
     )
     return predictor
+
+
+def one_name_each(network: nn.Module) -> dict[str, str]:
+    """For every name in a network's state, the first name of the same weights.
+
+    nnU-Net's networks hold most of their layers under two names or four; a file needs them once.
+    """
+    first: dict[int, str] = {}
+    return {name: first.setdefault(value.data_ptr(), name) for name, value in network.state_dict().items()}
 
 
 def build_network(description: NnunetDescription) -> Built:

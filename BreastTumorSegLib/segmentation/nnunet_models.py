@@ -69,7 +69,7 @@ class NnunetBundle:
     """An nnU-Net that is there and is what the registry says; nothing of nnU-Net is imported for it.
 
     Attributes:
-        weights: File with the weights of every fold, as `FOLD/NAME`.
+        weights: File with the weights of every fold, as `FOLD/NAME`, each once; see `nnunet.one_name_each`.
     """
 
     description: NnunetDescription
@@ -90,7 +90,8 @@ def load_tumor_model(name: str, folder: Path | None = None) -> Bundle | NnunetBu
     try:
         description = NnunetDescription.model_validate_json((folder / name / "model.json").read_bytes())
     except (OSError, ValidationError) as error:
-        raise ModelError(f"{folder / name}: not a usable model bundle ({error}).", "Add it again.") from error
+        reason = str(error).partition("\n")[0]
+        raise ModelError(f"{folder / name}: not a usable model bundle ({reason}).", "Add it again.") from error
     return NnunetBundle(description, sha256, folder / name / "weights.safetensors")
 
 
@@ -124,7 +125,7 @@ def add_nnunet(
         OutputError: There is a bundle of this name, or it can't be written.
         DependencyError: nnunetv2 is not installed.
     """
-    from BreastTumorSegLib.segmentation.nnunet import build_network, require_nnunet
+    from BreastTumorSegLib.segmentation.nnunet import build_network, one_name_each, require_nnunet
 
     require_nnunet()
     models = models or models_folder()
@@ -153,9 +154,9 @@ def add_nnunet(
         except RuntimeError as error:
             raise ModelError(f"{trained / fold / CHECKPOINT} does not fit plans.json.", _ADD_ANOTHER) from error
     weights = {
-        f"{fold}/{key}": value.contiguous().clone()
+        f"{fold}/{key}": checkpoint["network_weights"][key].contiguous().clone()
         for fold, checkpoint in checkpoints.items()
-        for key, value in checkpoint["network_weights"].items()
+        for key in sorted(set(one_name_each(network).values()))
     }
     _write(description, weights, models)
     return description
@@ -184,10 +185,11 @@ def load_checkpoint(file: Path) -> dict[str, Any]:
     except (OSError, RuntimeError, EOFError, ValueError) as error:
         raise ModelError(f"{file} can't be read as a checkpoint.", "Copy it again.") from error
     try:
-        str(checkpoint["trainer_name"]), str(checkpoint["init_args"]["configuration"])
-        dict(checkpoint["network_weights"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise ModelError(f"{file} is no checkpoint of nnU-Net v2.", _ADD_ANOTHER) from error
+        kinds = (checkpoint["trainer_name"], checkpoint["init_args"]["configuration"], checkpoint["network_weights"])
+    except (KeyError, TypeError, IndexError):
+        kinds = (None, None, None)
+    if not all(isinstance(value, kind) for value, kind in zip(kinds, (str, str, dict), strict=True)):
+        raise ModelError(f"{file} is no checkpoint of nnU-Net v2.", _ADD_ANOTHER)
     return checkpoint
 
 
@@ -213,7 +215,7 @@ def _folds(trained: Path, wanted: Sequence[str]) -> list[str]:
 def _channels(dataset: dict[str, Any], wanted: Sequence[str]) -> tuple[Channel, ...]:
     """What was asked for, else what the export noted, else the channels' own names."""
     names = dataset.get("channel_names") or dataset.get("modality") or {}
-    own = [str(names[key]) for key in sorted(names, key=int)]
+    own = [str(names[key]) for key in sorted(names)]
     known = wanted or _noted(dataset).get("channels") or own
     if not wanted and not set(known) <= set(CHANNELS):
         raise InputError(
