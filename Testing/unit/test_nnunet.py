@@ -13,7 +13,14 @@ from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from BreastTumorSegLib.cli import app
-from BreastTumorSegLib.core.errors import DependencyError, InputError, ModelError, OutOfMemoryError, OutputError
+from BreastTumorSegLib.core.errors import (
+    Cancelled,
+    DependencyError,
+    InputError,
+    ModelError,
+    OutOfMemoryError,
+    OutputError,
+)
 from BreastTumorSegLib.core.events import Events
 from BreastTumorSegLib.core.exam import Exam, Phase, PhaseTable, TimeSource
 from BreastTumorSegLib.core.geometry import Geometry
@@ -545,6 +552,19 @@ def test_the_answer_is_that_of_nnunets_own_prediction(trained, models, capsys):
     assert np.abs(found - expected[1]).max() < 1e-5
     # 10 x 20 x 24 voxels of 2.5 x 1.25 x 1.25 mm are 12 x 25 x 30 at 2 x 1 x 1: 1 x 3 x 3 windows of 16, two folds.
     assert events.seen == [("tumor", done, 18) for done in range(18)]
+
+
+@needs_nnunet
+def test_cancelling_between_windows(trained, models):
+    add_nnunet(trained, "tiny", models=models)
+    events = Events()
+    events.cancel()
+    breast = SimpleNamespace(labels=np.ones(GRID.shape, np.uint8))
+    bundle = load_tumor_model("tiny", models)
+    with pytest.raises(Cancelled):
+        nnunet.nnunet_probability(an_exam(), breast, bundle, CPU, events)
+    # The network is kept for the next exam, and nobody watches it any more.
+    assert nnunet.nnunet_probability(an_exam(), breast, bundle, CPU, Events()).shape == GRID.shape
 
 
 class Counting(Events):
