@@ -13,7 +13,7 @@ from BreastTumorSegLib.cli_cohort import segment_cohort
 from BreastTumorSegLib.cli_nnunet import nnunet_app
 from BreastTumorSegLib.cli_progress import Progress, ProgressForm, events_of
 from BreastTumorSegLib.cli_review import review_app
-from BreastTumorSegLib.cli_train import train
+from BreastTumorSegLib.cli_train import leave_one_out, train
 from BreastTumorSegLib.core.cancel import cancellable
 from BreastTumorSegLib.core.errors import InputError, require_packages
 from BreastTumorSegLib.core.events import SEGMENT_STAGES, Events, JsonEvents
@@ -31,6 +31,7 @@ app.add_typer(review_app, name="review")
 app.add_typer(nnunet_app, name="nnunet")
 app.command()(segment_cohort)
 app.command()(train)
+app.command()(leave_one_out)
 
 
 class Convention(str, Enum):

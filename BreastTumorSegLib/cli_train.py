@@ -55,6 +55,25 @@ def train(config: Config, device: Device = "auto", progress: Progress = Progress
         print(models)
 
 
+def leave_one_out(config: Config, device: Device = "auto", progress: Progress = ProgressForm.text) -> None:
+    """Hold each site of a cohort out once: train on the others, test on it, and write the table; resumable."""
+    events = _events(progress)
+    with reporting(events):
+        events.started(command="leave-one-out")
+        from BreastTumorSegLib.report.leave_one_out import write_tables
+        from BreastTumorSegLib.segmentation.inference import choose_device
+        from BreastTumorSegLib.training.config import LeaveOneOutConfig, read_config
+        from BreastTumorSegLib.training.leave_one_out import leave_one_out as run
+
+        settings = read_config(config, LeaveOneOutConfig)
+        rows = run(settings, choose_device(device), events)
+        if rows:
+            write_tables(rows, settings.out)
+        events.finished(out=str(settings.out))
+    if progress is ProgressForm.text and rows:
+        print((settings.out / "table1.md").read_text(encoding="utf-8"), end="")
+
+
 def _events(progress: ProgressForm) -> Events:
     """A signal asks the job to stop where it can go on later, and is not heeded a second time."""
     events = JsonEvents(sys.stdout) if progress is ProgressForm.json else TrainingText()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -186,6 +187,53 @@ class TrainingConfig(_Config):
         if isinstance(self.data, SimulatedData) and self.steps_per_epoch is None:
             raise ValueError("steps_per_epoch is needed with simulated data, which has no end")
         return self
+
+
+class LeaveOneOutConfig(_Config):
+    """The leave-one-centre-out experiment.
+
+    Attributes:
+        out: Folder of the experiment.
+        data: The cohort; each of its sites is held out once.
+        training: Fields of `TrainingConfig`, but for `out` and `data`, which the experiment sets.
+        variants: Other ways to train, by name: what differs from `training`. Without any, there is one, "as-published".
+        held_out: Sites to hold out, if not all.
+        false_positives: False positives a case at which the lesions' sensitivity is told.
+        review: Cases a model and set in the list for review.
+    """
+
+    out: Path
+    data: CohortData
+    training: dict[str, Any]
+    variants: dict[str, dict[str, Any]] = Field(default={"as-published": {}}, min_length=1)
+    held_out: tuple[str, ...] | None = None
+    false_positives: tuple[float, ...] = (0.5, 1.0, 2.0)
+    review: int = Field(default=20, gt=0)
+
+    @model_validator(mode="after")
+    def _every_run_is_sound(self) -> LeaveOneOutConfig:
+        for variant in self.variants:
+            if not re.fullmatch(r"[\w.-]+", variant):
+                raise ValueError(f"variant {variant!r} can't be a folder's name")
+            self.run(variant, "SITE")
+        return self
+
+    def run(self, variant: str, held_out: str) -> TrainingConfig:
+        """The configuration of one of the experiment's runs."""
+        fields = _merged(self.training, self.variants[variant])
+        return TrainingConfig.model_validate(
+            fields | {"out": self.out / variant / held_out, "data": self.data.model_dump()}
+        )
+
+
+def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """`base` with `changes`, which may reach into its dictionaries."""
+    both = {key: _merged(base[key], changes[key]) for key in base if _is_tree(base[key]) and _is_tree(changes.get(key))}
+    return base | changes | both
+
+
+def _is_tree(value: Any) -> bool:
+    return isinstance(value, dict)
 
 
 _Any = TypeVar("_Any", bound=BaseModel)

@@ -47,6 +47,12 @@ def shared(network: nn.Module) -> nn.Module:
     return DistributedDataParallel(network) if trained else network
 
 
+def barrier() -> None:
+    """Wait until every process is here."""
+    if distributed.is_initialized():
+        distributed.barrier()
+
+
 def summed(values: Tensor) -> Tensor:
     """The sum over all processes."""
     if distributed.is_initialized():
