@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from BreastTumorSegLib.cli_cohort import segment_cohort
+from BreastTumorSegLib.cli_models import models_app
 from BreastTumorSegLib.cli_nnunet import nnunet_app
 from BreastTumorSegLib.cli_progress import Progress, ProgressForm, events_of
 from BreastTumorSegLib.cli_review import review_app
@@ -25,7 +26,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Breast tumour segmentation from DCE-MRI. Research use only; not a medical device.",
 )
-models_app = typer.Typer(no_args_is_help=True, help="The model bundles.")
 app.add_typer(models_app, name="models")
 app.add_typer(review_app, name="review")
 app.add_typer(nnunet_app, name="nnunet")
@@ -263,26 +263,6 @@ def evaluate(
     with reporting(Events()):
         evaluate_folders(predictions, references, out, convention.value, groups, overwrite)
     print((out / "summary.csv").read_text(encoding="utf-8"), end="")
-
-
-@models_app.command("list")
-def list_models() -> None:
-    """The bundles, their tasks, and which is the default."""
-    from BreastTumorSegLib.networks.bundle import registry
-
-    with reporting(Events()):
-        for name, entry in registry().items():
-            print(f"{name:<24}{entry.task:<10}{'default' if entry.default else ''}")
-
-
-@models_app.command("verify")
-def verify_models() -> None:
-    """Check every bundle's weights against the registry."""
-    from BreastTumorSegLib.networks.bundle import registry, verify_bundle
-
-    with reporting(Events()):
-        for name in registry():
-            print(f"{name:<24}{verify_bundle(name)}")
 
 
 @app.command()

@@ -21,12 +21,15 @@ from BreastTumorSegLib.networks.inputs import Normalisation
 
 Task = Literal["breast", "tumor"]
 
+DESCRIPTION, WEIGHTS, CARD = "model.json", "weights.safetensors", "CARD.md"
+"""A bundle's files."""
+
 
 class ModelDescription(BaseModel):
     """What model.json holds.
 
     Attributes:
-        name: Folder's name.
+        name: Folder's name: letters, digits, - _ and dots.
         task: "breast" or "tumor"; both have one logit.
         version: Of the weights.
         network: Which network, and its size.
@@ -43,7 +46,7 @@ class ModelDescription(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: str
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     task: Task
     version: str
     network: NetworkConfig
@@ -128,17 +131,25 @@ def load_bundle(name: str, task: Task, folder: Path | None = None) -> Bundle:
         ModelError: The bundle is missing, incomplete, for another task, or not what the registry's checksum says.
     """
     folder = folder or models_folder()
-    sha256 = verify_bundle(name, folder)
+    verify_bundle(name, folder)
+    bundle = read_bundle(folder / name)
+    if bundle.description.task != task:
+        raise ModelError(f"{name!r} is a model for {bundle.description.task}, not for {task}.", "See `models list`.")
+    return bundle
+
+
+def read_bundle(path: Path) -> Bundle:
+    """Read a bundle's own folder, which no registry need know.
+
+    Raises:
+        ModelError: It is incomplete, or its weights are not those of the network that it describes.
+    """
     try:
-        description = ModelDescription.model_validate_json((folder / name / "model.json").read_bytes())
-        network = _network(_weights(folder, name), sha256, description.network)
+        sha256 = hashlib.sha256((path / WEIGHTS).read_bytes()).hexdigest()
+        description = ModelDescription.model_validate_json((path / DESCRIPTION).read_bytes())
+        return Bundle(description, sha256, _network(path / WEIGHTS, sha256, description.network))
     except (OSError, ValueError, SafetensorError, RuntimeError) as error:
-        raise ModelError(
-            f"{folder / name}: not a usable model bundle ({_brief(error)}).", "Install it again."
-        ) from error
-    if description.task != task:
-        raise ModelError(f"{name!r} is a model for {description.task}, not for {task}.", "See `models list`.")
-    return Bundle(description, sha256, network)
+        raise ModelError(f"{path}: not a usable model bundle ({_brief(error)}).", "Install it again.") from error
 
 
 @lru_cache(maxsize=4)
@@ -159,7 +170,7 @@ def verify_bundle(name: str, folder: Path | None = None) -> str:
     entries = registry(folder)
     if name not in entries:
         raise ModelError(f"There is no model {name!r} in {folder}.", f"Choose one of: {', '.join(sorted(entries))}.")
-    weights = _weights(folder, name)
+    weights = folder / name / WEIGHTS
     if not weights.is_file():
         raise ModelError(f"{weights}: the weights are missing.", "Install the model again.")
     sha256 = hashlib.sha256(weights.read_bytes()).hexdigest()
@@ -179,24 +190,33 @@ def save_bundle(network: nn.Module, description: ModelDescription, folder: Path)
     """
     name = description.name
     (folder / name).mkdir(parents=True, exist_ok=True)
-    weights = _half_precision(network)
-    entries = registry(folder) if (folder / REGISTRY).is_file() else {}
-    others = any(entry.task == description.task for other, entry in entries.items() if other != name)
-    content = save(weights)
-    entries[name] = RegistryEntry(
-        task=description.task,
-        sha256=hashlib.sha256(content).hexdigest(),
-        default=entries[name].default if name in entries else not others,
-    )
+    content = save(_half_precision(network))
     contents = {
-        _weights(folder, name): content,
-        folder / name / "model.json": description.model_dump_json(indent=2).encode() + b"\n",
-        folder / REGISTRY: _REGISTRY.dump_json(dict(sorted(entries.items())), indent=2) + b"\n",
+        folder / name / WEIGHTS: content,
+        folder / name / DESCRIPTION: description.model_dump_json(indent=2).encode() + b"\n",
+        folder / REGISTRY: registry_with(folder, name, description.task, hashlib.sha256(content).hexdigest()),
     }
     for path, data in contents.items():
         path.with_name(path.name + ".partial").write_bytes(data)
     for path in contents:
         path.with_name(path.name + ".partial").replace(path)
+
+
+def registry_with(folder: Path, name: str, task: Task, sha256: str, default: bool = False) -> bytes:
+    """What registry.json of a folder says once a bundle is entered.
+
+    With `default` the bundle becomes its task's; without, it stays so, or does as the first one of its task.
+    """
+    entries = registry(folder) if (folder / REGISTRY).is_file() else {}
+    others = {other: entry for other, entry in entries.items() if other != name and entry.task == task}
+    if default:
+        entries.update({other: entry.model_copy(update={"default": False}) for other, entry in others.items()})
+    elif name in entries:
+        default = entries[name].default
+    else:
+        default = not others
+    entries[name] = RegistryEntry(task=task, sha256=sha256, default=default)
+    return _REGISTRY.dump_json(dict(sorted(entries.items())), indent=2) + b"\n"
 
 
 def _half_precision(network: nn.Module) -> dict[str, Tensor]:
@@ -212,7 +232,3 @@ def _half_precision(network: nn.Module) -> dict[str, Tensor]:
 def _brief(error: Exception) -> str:
     """The first line: what libraries add to it is for programmers."""
     return str(error).partition("\n")[0]
-
-
-def _weights(folder: Path, name: str) -> Path:
-    return folder / name / "weights.safetensors"

@@ -1,0 +1,90 @@
+"""`breast-tumor-seg models`: the model bundles."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from BreastTumorSegLib.core.events import Events
+from BreastTumorSegLib.core.job import reporting
+
+if TYPE_CHECKING:
+    from BreastTumorSegLib.networks.bundle import Bundle
+
+models_app = typer.Typer(no_args_is_help=True, help="The model bundles.")
+
+
+@models_app.command("list")
+def list_models() -> None:
+    """The bundles, their tasks, and which is the default."""
+    from BreastTumorSegLib.networks.bundle import registry
+
+    with reporting(Events()):
+        for name, entry in registry().items():
+            print(f"{name:<24}{entry.task:<10}{'default' if entry.default else ''}")
+
+
+@models_app.command()
+def info(name: str) -> None:
+    """What a model is, what it was trained on, and its card."""
+    from BreastTumorSegLib.core.models import models_folder
+    from BreastTumorSegLib.networks.bundle import CARD, load_bundle, registry, verify_bundle
+
+    with reporting(Events()):
+        verify_bundle(name)
+        entry = registry()[name]
+        facts = _facts(load_bundle(name, entry.task), entry.default)
+        card = (models_folder() / name / CARD).read_text(encoding="utf-8")
+    for what, said in facts.items():
+        print(f"{what:<12}{said}")
+    print(f"\n{card}", end="")
+
+
+def _facts(bundle: Bundle, default: bool) -> dict[str, str]:
+    described = bundle.description
+    config = described.network
+    sizes = config.model_dump(exclude={"name", "in_channels", "out_channels"}, exclude_defaults=True)
+    millions = sum(parameter.numel() for parameter in bundle.network.parameters()) / 1e6
+    return {
+        "name": f"{described.name} {described.version}",
+        "task": f"{described.task}{', its default' if default else ''}",
+        "network": f"{config.name}, {millions:.2f} million parameters",
+        "size": ", ".join(f"{field} {_shown(value)}" for field, value in sizes.items()),
+        "phases": ", ".join(described.phases),
+        "spacing": f"{described.spacing_mm:g} mm",
+        "threshold": f"{described.threshold:g}",
+        "trained on": described.trained_on,
+        "sha256": bundle.sha256,
+    }
+
+
+def _shown(value: object) -> str:
+    return "-".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+@models_app.command()
+def verify() -> None:
+    """Check every bundle's weights against the registry."""
+    from BreastTumorSegLib.networks.bundle import registry, verify_bundle
+
+    with reporting(Events()):
+        for name in registry():
+            print(f"{name:<24}{verify_bundle(name)}")
+
+
+@models_app.command()
+def add(
+    folder: Annotated[Path, typer.Argument(help="A bundle: model.json, weights.safetensors and CARD.md.")],
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace a model of that name; the old one is kept beside it.")
+    ] = False,
+    default: Annotated[bool, typer.Option("--default", help="Use it where no model is named.")] = False,
+) -> None:
+    """Add a bundle, such as a training run ends with, to the models."""
+    from BreastTumorSegLib.networks.adding import add_bundle
+
+    with reporting(Events()):
+        bundle = add_bundle(folder, overwrite=overwrite, default=default)
+    print(f"{bundle.description.name:<24}{bundle.sha256}")
