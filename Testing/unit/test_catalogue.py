@@ -76,7 +76,7 @@ def test_a_config_that_is_none_says_why(values, words):
 
 
 def test_published_sizes():
-    """Parameters in millions as published: nnU-Net's 3D full resolution 31.2 with one more level, MedNeXt-S 5.6."""
+    """Parameters in millions as published: nnU-Net at full resolution 31.2, MedNeXt-S 5.6."""
     dynunet = {"channels": [32, 64, 128, 256, 320, 320], "strides": [2] * 5}
     mednext = {"features": 32, "blocks": [2] * 5, "expansion": [2] * 5}
     for config, millions in ((config_of("dynunet", **dynunet), 31.2), (config_of("mednext", **mednext), 5.6)):
