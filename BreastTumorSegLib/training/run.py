@@ -27,8 +27,9 @@ from BreastTumorSegLib.core.events import Events
 from BreastTumorSegLib.io.cohort import Case
 from BreastTumorSegLib.io.results import output_errors
 from BreastTumorSegLib.metrics.overlap import dice
-from BreastTumorSegLib.networks.bundle import load_bundle, save_bundle
+from BreastTumorSegLib.networks.bundle import Bundle, load_bundle, read_bundle, save_bundle
 from BreastTumorSegLib.networks.catalogue import build_network
+from BreastTumorSegLib.networks.transfer import freeze_encoder, load_encoder
 from BreastTumorSegLib.training.card import card, trained_on
 from BreastTumorSegLib.training.config import CohortData, SimulatedData, TrainingConfig, write_config
 from BreastTumorSegLib.training.engine import CHECKPOINT, Trainer, Validate
@@ -202,17 +203,20 @@ def _check_processes(config: TrainingConfig) -> None:
 
 
 def _first_network(config: TrainingConfig) -> nn.Module:
-    network = build_network(config.model.network)
+    size = config.model.network
+    network = build_network(size)
     if config.start_from:
-        start = _bundle(config.start_from, config.model.task)
-        network.load_state_dict(start.network.state_dict())
+        network.load_state_dict(_bundle(config.start_from, config).network.state_dict())
+    if config.encoder:
+        load_encoder(network, size, _bundle(config.encoder.bundle, config))
+    if config.encoder and config.encoder.frozen:
+        freeze_encoder(network, size)
     return network
 
 
-def _bundle(named: str, task: Any) -> Any:
-    """A shipped model by name, or the bundle in a folder."""
-    folder = Path(named)
-    return load_bundle(folder.name, task, folder.parent) if folder.is_dir() else load_bundle(named, task)
+def _bundle(named: str, config: TrainingConfig) -> Bundle:
+    """The bundle in a folder, or a shipped model by name."""
+    return read_bundle(Path(named)) if Path(named).is_dir() else load_bundle(named, config.model.task)
 
 
 def _open_folder(config: TrainingConfig, network: nn.Module, split: Split | None) -> None:
