@@ -24,7 +24,7 @@ STATISTICS_VOXELS = 100_000
 SMALLEST_FIELD = 0.5
 """A cropped field keeps at least this share of each edge."""
 
-TRIES = 20
+TRIES = 100
 """To hit the breasts by chance; then any voxel will do."""
 
 

@@ -1,0 +1,80 @@
+"""Configurations of training runs and experiments."""
+
+import pytest
+from pydantic import ValidationError
+
+import training_runs
+from BreastTumorSegLib.core.errors import InputError
+from BreastTumorSegLib.training.config import LeaveOneOutConfig, TrainingConfig, read_config, write_config
+
+
+@pytest.fixture
+def written(tmp_path):
+    def write(**changes):
+        return training_runs.write_yaml(tmp_path / "run.yaml", training_runs.fields(tmp_path / "cohort", **changes))
+
+    return write
+
+
+def test_a_configuration_survives_being_written(tmp_path, written):
+    config = read_config(written(), TrainingConfig)
+    write_config(config, tmp_path / "again.yaml")
+    assert read_config(tmp_path / "again.yaml", TrainingConfig) == config
+
+
+def test_paths_are_relative_to_the_file(tmp_path, written):
+    config = read_config(written(out="here/run"), TrainingConfig)
+    assert config.out == tmp_path / "here" / "run"
+
+
+def test_every_wrong_field_is_named_at_once(written):
+    file = written(epochs=0, learningrate=1, samples={"patch": [8, 8, 8], "batch": -1})
+    with pytest.raises(InputError) as caught:
+        read_config(file, TrainingConfig)
+    assert all(name in str(caught.value) for name in (str(file), "epochs", "learningrate", "samples.batch"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"samples": {"patch": [7, 8, 8]}}, "multiples of 2"),
+        ({"samples": {"patch": None, "batch": 2}}, "batch must be 1"),
+        ({"samples": {"patch": None, "batch": 1}}, 'windows must be "whole"'),
+        ({"data": {"kind": "simulated"}, "steps_per_epoch": None}, "steps_per_epoch is needed"),
+        ({"loss": {"name": "dicee"}}, "dice_ce"),
+        ({"model": training_runs.model(network={"name": "unet"})}, "resunet"),
+    ],
+)
+def test_what_does_not_fit_together_is_refused(written, changes, words):
+    with pytest.raises(InputError, match=words):
+        read_config(written(**changes), TrainingConfig)
+
+
+@pytest.mark.parametrize("text", ["a: [", "- 1", ""])
+def test_what_is_no_configuration_is_told(tmp_path, text):
+    (tmp_path / "bad.yaml").write_text(text)
+    with pytest.raises(InputError, match=r"bad\.yaml"):
+        read_config(tmp_path / "bad.yaml", TrainingConfig)
+
+
+def experiment(cohort, **changes):
+    given = training_runs.fields(cohort)
+    out, data = given.pop("out"), given.pop("data")
+    return LeaveOneOutConfig.model_validate({"out": out, "data": data, "training": given, **changes})
+
+
+def test_a_variant_changes_what_it_names_and_nothing_else(tmp_path):
+    wide = {"model": {"field": "breast"}, "samples": {"augmentation": {"gain": 1.0}}}
+    config = experiment(tmp_path / "cohort", variants={"plain": {}, "wide": wide})
+    plain, wide = config.run("plain", "DUKE"), config.run("wide", "DUKE")
+    assert (plain.model.field, wide.model.field) == ("exam", "breast")
+    assert wide.model.network == plain.model.network
+    assert (wide.samples.augmentation.gain, wide.samples.augmentation.flip) == (1.0, 0.5)
+    assert wide.samples.patch == plain.samples.patch
+    assert wide.out == config.out / "wide" / "DUKE"
+
+
+@pytest.mark.parametrize("variants", [{"a/b": {}}, {"a": {"epochs": -1}}, {}])
+def test_a_senseless_variant_is_refused_before_any_run(tmp_path, variants):
+    with pytest.raises(ValidationError):
+        experiment(tmp_path / "cohort", variants=variants)
