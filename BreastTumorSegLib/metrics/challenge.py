@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from BreastTumorSegLib.metrics.surface import surface_distances
+from BreastTumorSegLib.metrics.surface import hausdorff95
 
 HD_MAX = 150.0
 """Voxels by which the Hausdorff distance is divided."""
@@ -20,7 +20,7 @@ def normalised_hd95(prediction: np.ndarray, reference: np.ndarray) -> float:
         prediction: Mask, (Z, Y, X) bool.
         reference: Mask of the same shape.
     """
-    distance = surface_distances(prediction, reference, (1.0, 1.0, 1.0), border=False).hd95
+    distance = hausdorff95(prediction, reference, (1.0, 1.0, 1.0), border=False)
     if np.isnan(distance):
         return 0.0
     return distance / HD_MAX if np.isfinite(distance) else 1.0

@@ -7,7 +7,7 @@ import numpy as np
 from BreastTumorSegLib.core.boxes import Box, bounding_box, united
 from BreastTumorSegLib.core.geometry import Geometry
 from BreastTumorSegLib.metrics.overlap import dice
-from BreastTumorSegLib.metrics.surface import surface_distances
+from BreastTumorSegLib.metrics.surface import hausdorff95
 from BreastTumorSegLib.review.records import Change
 
 ADDED, REMOVED = 1, 2
@@ -31,7 +31,7 @@ def compare(automatic: np.ndarray, corrected: np.ndarray, geometry: Geometry) ->
         automatic_ml=int(np.count_nonzero(before)) * geometry.voxel_ml,
         corrected_ml=int(np.count_nonzero(after)) * geometry.voxel_ml,
         dice=dice(before, after, empty=float("nan")),
-        hd95_mm=surface_distances(before, after, geometry.spacing_zyx).hd95,
+        hd95_mm=hausdorff95(before, after, geometry.spacing_zyx),
     )
 
 

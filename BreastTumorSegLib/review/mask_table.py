@@ -12,7 +12,7 @@ from BreastTumorSegLib.core.errors import InputError
 from BreastTumorSegLib.core.geometry import Geometry
 from BreastTumorSegLib.io import read_volume
 from BreastTumorSegLib.metrics.overlap import dice
-from BreastTumorSegLib.metrics.surface import surface_distances
+from BreastTumorSegLib.metrics.surface import hausdorff95
 from BreastTumorSegLib.review.counting import by_reader
 from BreastTumorSegLib.review.records import CorrectionRecord, Item, Study
 
@@ -49,7 +49,7 @@ def _compare(study: Study, item: Item, records: list[CorrectionRecord], rows: li
         rows.append(
             {"item": item.id, "case": item.case, "model": item.model, "reader_a": a, "reader_b": b}
             | {"dice": dice(mask_a, mask_b, empty=float("nan"))}
-            | {"hd95_mm": surface_distances(mask_a, mask_b, grid.spacing_zyx).hd95}
+            | {"hd95_mm": hausdorff95(mask_a, mask_b, grid.spacing_zyx)}
         )
 
 
