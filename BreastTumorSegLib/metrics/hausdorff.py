@@ -2,9 +2,10 @@
 
 The distance of one voxel bounds those of its neighbours: from below by itself less how far they are from it, from above
 by how far they are from the same nearest point. A percentile is a matter of rank, and a voxel whose bounds are on one
-side of it needs nothing else. So one voxel of each cube of eight is measured, then one of each cube of three of those
-that are still in question, then every one of the rest. The answer is that of measuring all. Where most voxels are near
-the other surface, they are looked up first, from the nearest to the percentile's rank.
+side of it needs nothing else. So one voxel of each large cube is measured, then one of each small cube of those that
+are still in question, then as many as are over the percentile, those with the highest bounds, then the rest. Where most
+voxels are near the other surface, they are looked up instead, from the nearest to the percentile's rank. The answer is
+that of measuring all.
 """
 
 from __future__ import annotations
@@ -13,22 +14,26 @@ import numpy as np
 
 from BreastTumorSegLib.metrics.nearest import Surface, lengths
 
-CUBES = (8, 3, 1)
+LARGE, SMALL = 12, 4
 """Edges of the cubes, in voxels, of which one voxel is measured."""
 
-SOME = 50
-"""One voxel of so many tells whether most are near, which decides on the way and not on the answer."""
+SOME, MOST = 50, 0.8
+"""One voxel of so many tells whether most are near; that decides on the way, not on the answer."""
 
 
 def hausdorff_percentile(a: Surface, b: Surface, percent: float) -> float:
     """The larger of the percentiles of the distances from `a` to `b` and from `b` to `a`, neither of them empty."""
     both = _Directed(a, b, percent), _Directed(b, a, percent)
-    for directed in both:
-        directed.look_up()
-    for cube in CUBES:
-        _leave_smaller(both)
+    for step in (
+        _Directed.look_up,
+        lambda directed: directed.measure_cubes(LARGE),
+        lambda directed: directed.measure_cubes(SMALL),
+        _Directed.measure_highest,
+        lambda directed: directed.measure_cubes(1),
+    ):
         for directed in both:
-            directed.measure(cube)
+            step(directed)
+        _leave_smaller(both)
     return max(directed.percentile for directed in both)
 
 
@@ -59,26 +64,38 @@ class _Directed:
         """As `numpy.percentile`, once nothing is in question."""
         return float(self.least + self._share * (self.most - self.least))
 
-    def measure(self, cube: int) -> None:
+    def measure_cubes(self, edge: int) -> None:
         """Measure one voxel of each cube that holds any in question, and bound the others by it."""
         if not len(self.open):
             return
         points = self._here.points[self.open]
-        of_cube = _one_of_each(self._here.places[self.open] // cube)
+        of_cube = _one_of_each(self._here.places[self.open] // edge)
         chosen = np.flatnonzero(of_cube == np.arange(len(of_cube)))
         nearest = np.empty_like(points)
         nearest[chosen] = self._there.nearest(points[chosen])
         nearest, centres = nearest[of_cube], points[of_cube]
         self._bound(lengths(centres - nearest) - lengths(points - centres), lengths(points - nearest))
 
+    def measure_highest(self) -> None:
+        """Measure as many voxels in question as are not below the percentile, those with the highest upper bounds."""
+        if not len(self.open):
+            return
+        chosen = np.argsort(self.high)[max(int(self._rank) - self._below, 0) :]
+        points = self._here.points[self.open[chosen]]
+        low, high = self.low.copy(), self.high.copy()
+        low[chosen] = high[chosen] = lengths(points - self._there.nearest(points))
+        self._bound(low, high)
+
     def look_up(self) -> None:
-        """Look up near voxels if most are, as many as the percentile's rank needs."""
+        """If most voxels are near, look up as many as the percentile's rank needs, and measure the rest."""
         where = self._here.where
         some = self._there.look_up(where[::SOME])[0]
-        if np.isfinite(some).mean() < 0.5:
+        if np.isfinite(some).mean() < MOST:
             return
         distances, passed = self._there.look_up(where, self._last - int(self._rank) - 1)
         self._bound(np.where(np.isfinite(distances), distances, passed), distances)
+        # They are few and not much farther, so that one tells little of another.
+        self.measure_cubes(1)
 
     def _bound(self, low: np.ndarray, high: np.ndarray) -> None:
         """Add bounds of the distances in question, and leave those that are on one side of the percentile."""

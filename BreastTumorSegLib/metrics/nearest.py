@@ -10,6 +10,8 @@ from operator import itemgetter, mul
 import numpy as np
 from scipy.spatial import KDTree
 
+from BreastTumorSegLib.core.boxes import Box
+
 Spacing = tuple[float, float, float]
 
 NEAR_VOXELS = 4
@@ -24,7 +26,9 @@ class Surface:
     """Surface voxels of a mask.
 
     Args:
-        voxels: (Z, Y, X) bool. The same shape for all surfaces that are compared.
+        voxels: Surface voxels within `box`, bool.
+        box: Where they are in the volume.
+        around: The box that holds all surfaces that are compared.
         spacing_zyx: Voxel size in array order.
 
     Attributes:
@@ -34,12 +38,15 @@ class Surface:
         reach: How far `look_up` sees.
     """
 
-    def __init__(self, voxels: np.ndarray, spacing_zyx: Spacing) -> None:
+    def __init__(self, voxels: np.ndarray, box: Box, around: Box, spacing_zyx: Spacing) -> None:
         self.reach = NEAR_VOXELS * min(spacing_zyx)
         self._spacing = spacing_zyx
         self._margin = [int(self.reach / step) for step in spacing_zyx]
-        padded = np.pad(voxels, [(m, m) for m in self._margin])
-        self.shape = padded.shape
+        self.shape = tuple(whole.stop - whole.start + 2 * m for whole, m in zip(around, self._margin, strict=True))
+        corner = [part.start - whole.start + m for part, whole, m in zip(box, around, self._margin, strict=True)]
+        padded = np.zeros(self.shape, bool)
+        if voxels.size:
+            padded[tuple(slice(c, c + size) for c, size in zip(corner, voxels.shape, strict=True))] = voxels
         self._voxels = padded.ravel()
         self.where = np.flatnonzero(self._voxels)
         self.places = np.stack(np.unravel_index(self.where, self.shape), axis=1).astype(np.int32)

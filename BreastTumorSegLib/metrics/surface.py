@@ -59,8 +59,12 @@ def hausdorff95(a: np.ndarray, b: np.ndarray, spacing_zyx: Spacing, border: bool
 
 
 def _surfaces(a: np.ndarray, b: np.ndarray, spacing: Spacing, border: bool) -> tuple[Surface, Surface]:
-    box = united(bounding_box(a), bounding_box(b))
-    return Surface(_surface(a, box, border), spacing), Surface(_surface(b, box, border), spacing)
+    boxes = bounding_box(a), bounding_box(b)
+    around = united(*boxes)
+    first, second = (
+        Surface(_surface(mask, box, border), box, around, spacing) for mask, box in zip((a, b), boxes, strict=True)
+    )
+    return first, second
 
 
 def _without(surfaces: tuple[Surface, Surface]) -> float:
