@@ -29,7 +29,7 @@ def hausdorff_percentile(a: Surface, b: Surface, percent: float) -> float:
         lambda directed: directed.measure_cubes(LARGE),
         lambda directed: directed.measure_cubes(SMALL),
         _Directed.measure_highest,
-        lambda directed: directed.measure_cubes(1),
+        _Directed.measure_rest,
     ):
         for directed in both:
             step(directed)
@@ -78,13 +78,11 @@ class _Directed:
 
     def measure_highest(self) -> None:
         """Measure as many voxels in question as are not below the percentile, those with the highest upper bounds."""
-        if not len(self.open):
-            return
-        chosen = np.argsort(self.high)[max(int(self._rank) - self._below, 0) :]
-        points = self._here.points[self.open[chosen]]
-        low, high = self.low.copy(), self.high.copy()
-        low[chosen] = high[chosen] = lengths(points - self._there.nearest(points))
-        self._bound(low, high)
+        self._measure(np.argsort(self.high)[max(int(self._rank) - self._below, 0) :])
+
+    def measure_rest(self) -> None:
+        """Measure all voxels in question."""
+        self._measure(np.arange(len(self.open)))
 
     def look_up(self) -> None:
         """If most voxels are near, look up as many as the percentile's rank needs, and measure the rest."""
@@ -95,7 +93,15 @@ class _Directed:
         distances, passed = self._there.look_up(where, self._last - int(self._rank) - 1)
         self._bound(np.where(np.isfinite(distances), distances, passed), distances)
         # They are few and not much farther, so that one tells little of another.
-        self.measure_cubes(1)
+        self.measure_rest()
+
+    def _measure(self, chosen: np.ndarray) -> None:
+        if not len(chosen):
+            return
+        points = self._here.points[self.open[chosen]]
+        low, high = self.low.copy(), self.high.copy()
+        low[chosen] = high[chosen] = lengths(points - self._there.nearest(points))
+        self._bound(low, high)
 
     def _bound(self, low: np.ndarray, high: np.ndarray) -> None:
         """Add bounds of the distances in question, and leave those that are on one side of the percentile."""
@@ -108,12 +114,17 @@ class _Directed:
         kept = (high > self.least) & (low < self.most)
         self.open, self.low, self.high = self.open[kept], low[kept], high[kept]
 
+    def leave(self) -> None:
+        """Leave all voxels: the percentile isn't asked for, and is from now on what it is at least."""
+        self.open, self.low, self.high = self.open[:0], self.low[:0], self.high[:0]
+        self.most = self.least
+
 
 def _leave_smaller(both: tuple[_Directed, _Directed]) -> None:
     """Leave a direction whose percentile can't be the larger one."""
     for directed, other in (both, both[::-1]):
         if directed.most <= other.least:
-            directed.open, directed.most = directed.open[:0], directed.least
+            directed.leave()
 
 
 def _at_rank(values: np.ndarray, rank: int) -> float:

@@ -71,7 +71,9 @@ class Surface:
         """
         distances, left, length = np.full(len(where), np.inf), np.arange(len(where)), 0.0
         for length, steps in self._shells():
-            found = np.logical_or.reduce([self._voxels[where + step] for step in steps])
+            found = self._voxels[where + steps[0]]
+            for step in steps[1:]:
+                found |= self._voxels[where + step]
             distances[left[found]] = length
             left, where = left[~found], where[~found]
             if len(left) <= enough:
