@@ -22,6 +22,7 @@ test: lint
 bench: $(INSTALLED)
 	$(BIN)/python Testing/benchmarks/network.py
 	$(BIN)/python Testing/benchmarks/whole_job.py --runs 5 --growth
+	OMP_NUM_THREADS=1 $(BIN)/python Testing/benchmarks/surface.py
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
