@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
@@ -74,10 +75,12 @@ class Trainer:
         self._loss = build_loss(config.loss)
         self._best = _Best()
         self._engine = Engine(self._step)
+        self._engine.logger.disabled = True  # errors are told where they end up
         self._engine.load_state_dict({"iteration": 0, "max_epochs": config.epochs, "epoch_length": steps_per_epoch})
         self._early_stopping = _early_stopping(config, self._engine, self._best)
         self._curves = Curves(folder, config.tensorboard and rank() == 0)
         self._started = (time.monotonic(), 0)
+        self._stop = False
 
     def run(self) -> nn.Module:
         """Train to the end; returns the network that validated best, or the last one without validation.
@@ -91,7 +94,7 @@ class Trainer:
         assert steps_per_epoch is not None
         self._engine.add_event_handler(On.ITERATION_COMPLETED, self._after_step)
         self._engine.add_event_handler(On.EPOCH_COMPLETED(every=self._config.validation.every_epochs), self._judge)
-        self._engine.add_event_handler(On.EPOCH_COMPLETED, self.save)
+        self._engine.add_event_handler(On.EPOCH_COMPLETED, self._save_and_stop_if_asked)
         if not self._ended:
             self._started = (time.monotonic(), self._engine.state.iteration)
             self._engine.run(_Batches(self._loader()), epoch_length=steps_per_epoch)
@@ -159,15 +162,19 @@ class Trainer:
                 f"The loss became {loss} at step {step}.", "Lower optimizer.learning_rate, or set optimizer.clip_norm."
             )
         self._curves.step(step, engine.state.epoch, loss, self._optimizer.param_groups[0]["lr"])
-        stop = any_process(self._events.cancelled, self._device)
-        # At an epoch's end the checkpoint waits for the validation.
-        if stop or (step % self._config.checkpoint_steps == 0 and step % (engine.state.epoch_length or 1)):
-            self.save()
-        if stop:
-            raise Cancelled
         begun, first = self._started
         left = (time.monotonic() - begun) / (step - first) * (self._steps - step)
-        self._events.progress("train", step, self._steps, loss=round(loss, 4), seconds_left=round(left))
+        facts = {"loss": round(loss, 4), "seconds_left": round(left)}
+        self._events.show({"event": "progress", "stage": "train", "done": step, "total": self._steps, **facts})
+        self._stop = any_process(self._events.cancelled, self._device)
+        # At an epoch's end the checkpoint waits for the validation.
+        if step % (engine.state.epoch_length or 1) and (self._stop or step % self._config.checkpoint_steps == 0):
+            self._save_and_stop_if_asked()
+
+    def _save_and_stop_if_asked(self) -> None:
+        self.save()
+        if self._stop:
+            raise Cancelled
 
     def _judge(self, engine: Engine) -> None:
         if self._validate is None:
@@ -196,7 +203,7 @@ class Trainer:
             state = torch.load(path, map_location=self._device, weights_only=True)
             for name, part in self._parts().items():
                 part.load_state_dict(state[name])
-        except (RuntimeError, KeyError, ValueError, EOFError) as error:
+        except (RuntimeError, KeyError, ValueError, EOFError, UnpicklingError) as error:
             raise InputError(
                 f"{path} can't be gone on from: {str(error).partition(chr(10))[0]}.",
                 "Use the configuration that it was made with, or remove it to begin again.",
