@@ -17,7 +17,7 @@ means are over the others. Distances of a missed lesion are infinite, so they ar
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import reduce
 from operator import add
 from typing import Any, Protocol
@@ -90,8 +90,7 @@ def _row(cases: Sequence[CaseMeasures], false_positives: Sequence[float]) -> dic
     row["true_volume_mm3"] = MM3_A_ML * _mean(clinical["volume_ml_reference"])
     row["predicted_volume_mm3"] = MM3_A_ML * _mean(clinical["volume_ml_predicted"])
     row["volume_error_ml"] = _mean(clinical["volume_ml_error"])
-    relative = clinical["volume_error_relative"]
-    row["volume_error_relative"] = float(np.median(relative[np.isfinite(relative)])) if len(relative) else np.nan
+    row["volume_error_relative"] = _of_finite(np.median, clinical["volume_error_relative"])
     lesions = clinical["lesions_reference"].sum()
     row["sensitivity"] = float(clinical["lesions_found"].sum() / lesions) if lesions else np.nan
     row["false_positives"] = _mean(clinical["false_positives"])
@@ -104,5 +103,9 @@ def _row(cases: Sequence[CaseMeasures], false_positives: Sequence[float]) -> dic
 
 
 def _mean(values: np.ndarray) -> float:
+    return _of_finite(np.mean, values)
+
+
+def _of_finite(statistic: Callable[[np.ndarray], Any], values: np.ndarray) -> float:
     finite = values[np.isfinite(values)]
-    return float(finite.mean()) if len(finite) else float("nan")
+    return float(statistic(finite)) if len(finite) else float("nan")
