@@ -34,14 +34,23 @@ class ContentCache:
         said = json.dumps([facts, [self._digest(file) for file in files]], sort_keys=True)
         return hashlib.sha256(said.encode()).hexdigest()[:32]
 
+    def has(self, key: str) -> bool:
+        """Whether an entry is there."""
+        return self._place(key).is_dir()
+
+    def free_bytes(self) -> int:
+        """Space that is left on the cache's disk."""
+        there = next(place for place in (self._folder, *self._folder.absolute().parents) if place.is_dir())
+        return shutil.disk_usage(there).free
+
     def entry(self, key: str, make: Callable[[Path], None]) -> Path:
         """The folder of an entry; where it is missing, `make` fills a new one.
 
         Raises:
             OutputError: The disk is full, or the cache may not be written.
         """
-        place = self._folder / key[:2] / key
-        if place.is_dir():
+        place = self._place(key)
+        if self.has(key):
             return place
         with output_errors(self._folder):
             place.parent.mkdir(parents=True, exist_ok=True)
@@ -53,6 +62,9 @@ class ContentCache:
             finally:
                 shutil.rmtree(made, ignore_errors=True)
         return place
+
+    def _place(self, key: str) -> Path:
+        return self._folder / key[:2] / key
 
     def _digest(self, file: Path) -> str:
         """A file's sha256; read again only where its size or time has changed, since cohorts are terabytes."""

@@ -20,9 +20,10 @@ from torch.utils.data import DataLoader
 
 from BreastTumorSegLib.core.errors import Cancelled, InputError
 from BreastTumorSegLib.core.events import Events
+from BreastTumorSegLib.core.machine import worker_threads
 from BreastTumorSegLib.io.results import output_errors
 from BreastTumorSegLib.networks.catalogue import supervised_logits
-from BreastTumorSegLib.training.config import OptimizerConfig, TrainingConfig
+from BreastTumorSegLib.training.config import CohortData, OptimizerConfig, TrainingConfig
 from BreastTumorSegLib.training.curves import Curves
 from BreastTumorSegLib.training.losses import build_loss, deep_supervision_loss
 from BreastTumorSegLib.training.processes import any_process, process_count, rank, shared, summed
@@ -127,7 +128,10 @@ class Trainer:
     def _loader(self) -> DataLoader[Any]:
         config, each = self._config.samples, self._config.samples.batch // process_count()
         numbers = _numbers(self.step * config.batch, self._steps * config.batch, config.batch)
-        return DataLoader(self._samples, batch_size=each, sampler=numbers)
+        # Simulated exams are made on the device itself, and on a CPU the cores belong to the network.
+        beside = self._device.type == "cuda" and isinstance(self._config.data, CohortData)
+        workers = worker_threads() if beside else 0
+        return DataLoader(self._samples, each, sampler=numbers, num_workers=workers, pin_memory=beside)
 
     def _step(self, engine: Engine, batch: Sequence[Tensor]) -> float:
         self._trained.train()

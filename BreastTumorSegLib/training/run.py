@@ -186,8 +186,9 @@ def _check_same(config: TrainingConfig) -> None:
 
     there = yaml.safe_load(file.read_text(encoding="utf-8"))
     here = config.model_dump(mode="json")
-    # Where the folder lies does not matter: a run may be moved.
-    differing = [key for key in here if key not in ("out", "data") and here[key] != there.get(key)]
+    for each in (there, here):  # where folders lie does not matter: a run and its data may be moved
+        each["data"] = {key: value for key, value in each["data"].items() if key not in ("path", "cache")}
+    differing = [key for key in here if key != "out" and here[key] != there.get(key)]
     if differing:
         raise InputError(
             f"{config.out} holds a run with another {', '.join(differing)}.", "Choose another folder (out)."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,13 +13,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from BreastTumorSegLib.core.errors import InputError
+from BreastTumorSegLib.core.errors import InputError, OutputError
 from BreastTumorSegLib.core.events import Events
 from BreastTumorSegLib.core.exam import first_post_index
 from BreastTumorSegLib.core.geometry import Geometry
 from BreastTumorSegLib.core.user_cache import cache_folder
 from BreastTumorSegLib.io import read_volume
 from BreastTumorSegLib.io.cohort import Case, Cohort, read_cohort, require_sound
+from BreastTumorSegLib.io.files import read_geometry
 from BreastTumorSegLib.networks.bundle import Bundle, ModelDescription, load_bundle
 from BreastTumorSegLib.phantom.simulate import simulate_exam
 from BreastTumorSegLib.segmentation.breast import segment_breast
@@ -86,13 +88,32 @@ class PreparedCohort:
 
         Raises:
             InputError: A file can't be read.
-            OutputError: The disk is full.
+            OutputError: The disk has too little space, or is full.
             Cancelled: On request.
         """
+        lacking = []
         for number, case in enumerate(self.cohort.cases):
-            events.progress("prepare", number, len(self.cohort.cases))
+            events.progress("hash", number, len(self.cohort.cases))
+            if not self._cache.has(self._key(case)):
+                lacking.append(case)
+        self._require_space(lacking)
+        for number, case in enumerate(lacking):
+            events.progress("prepare", number, len(lacking))
             self.folder(case)
-        events.progress("prepare", len(self.cohort.cases), len(self.cohort.cases))
+        events.progress("prepare", len(lacking), len(lacking))
+
+    def _require_space(self, cases: Sequence[Case]) -> None:
+        needed, free = sum(map(self._bytes, cases)), self._cache.free_bytes()
+        if free < needed:
+            raise OutputError(
+                f"The cache needs {needed >> 20} MB for {len(cases)} exams, and {free >> 20} MB are free on its disk.",
+                "Free space, or name a folder on another disk in data.cache.",
+            )
+
+    def _bytes(self, case: Case) -> int:
+        """What a case takes in the cache: its phases in two bytes a voxel, two masks in one."""
+        voxels = math.prod(isotropic_grid(read_geometry(case.phases[0]), self._spacing).size)
+        return voxels * (2 * len(_phases(case)) + 2)
 
     def volume_of(self, case: Case) -> TrainingVolume:
         """A case's volume; its arrays are mapped from disk."""
@@ -108,12 +129,15 @@ class PreparedCohort:
 
     def folder(self, case: Case) -> Path:
         """Where the cache keeps a case."""
+        return self._cache.entry(self._key(case), lambda folder: self._make(case, folder))
+
+    def _key(self, case: Case) -> str:
         chosen = _phases(case)
         facts = {"version": PREPROCESSING, "spacing": self._spacing, "breast": self._breast_fact(case)}
         files = [*(case.phases[index] for index in chosen), *case.tumors]
         if self._data.breast == "reference" and case.breast:
             files.append(case.breast)
-        return self._cache.entry(self._cache.key(files, facts), lambda folder: self._make(case, folder))
+        return self._cache.key(files, facts)
 
     def _breast_fact(self, case: Case) -> str:
         if self._data.breast != "reference":

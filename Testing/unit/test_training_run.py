@@ -90,9 +90,11 @@ def test_a_run_can_be_moved(alone, cohort, tmp_path, monkeypatch):
 
 
 def test_a_folder_with_another_run_is_left_alone(alone, cohort):
-    config = training_runs.config(cohort, out=str(alone.out), average=0.9, epochs=5)
-    with pytest.raises(InputError, match="another epochs"):
-        training_runs.run(config)
+    soft = {**training_runs.fields(cohort)["data"], "soft_labels": True}
+    for name, changes in {"epochs": {"epochs": 5}, "data": {"data": soft}}.items():
+        config = training_runs.config(cohort, out=str(alone.out), average=0.9, **changes)
+        with pytest.raises(InputError, match=f"another {name}"):
+            training_runs.run(config)
 
 
 def test_training_lowers_the_loss(cohort, tmp_path):
@@ -201,6 +203,14 @@ def test_too_little_space_is_told_before_training(cohort, tmp_path, monkeypatch)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
     with pytest.raises(OutputError, match="MB are free"):
         training_runs.run(training_runs.config(cohort, out=str(tmp_path / "run")))
+
+
+def test_a_disk_too_small_for_the_cache_is_told_before_it_is_filled(cohort, tmp_path, monkeypatch):
+    monkeypatch.setattr("BreastTumorSegLib.training.cache.ContentCache.free_bytes", lambda _: 1000)
+    data = {**training_runs.fields(cohort)["data"], "cache": str(tmp_path / "empty")}
+    with pytest.raises(OutputError, match=r"4 exams.*data\.cache"):
+        training_runs.run(training_runs.config(cohort, out=str(tmp_path / "run"), data=data))
+    assert not list(tmp_path.rglob("*.npy"))
 
 
 def test_a_disk_that_fills_up_while_training_keeps_the_last_checkpoint(alone, cohort, tmp_path, monkeypatch):
