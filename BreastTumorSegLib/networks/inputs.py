@@ -65,9 +65,9 @@ def intensity_scale(phases: Tensor, how: Normalisation, early: int = -1) -> Inte
     return IntensityScale(low, max(high - low, 1e-6), ceiling)
 
 
-def joint_z_score(phases: Tensor) -> Tensor:
-    """Phases (C, Z, Y, X) by the scale "joint-z-score"."""
-    return intensity_scale(phases, "joint-z-score")(phases)
+def normalised(phases: Tensor, how: Normalisation) -> Tensor:
+    """Phases (C, Z, Y, X) by their own scale."""
+    return intensity_scale(phases, how)(phases)
 
 
 def bounding_box(mask: Tensor, margin: int) -> tuple[slice, slice, slice]:

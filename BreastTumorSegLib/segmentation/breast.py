@@ -13,7 +13,7 @@ from BreastTumorSegLib.core.events import Events
 from BreastTumorSegLib.core.geometry import Geometry
 from BreastTumorSegLib.core.result import LEFT, RIGHT
 from BreastTumorSegLib.networks.bundle import Bundle
-from BreastTumorSegLib.networks.inputs import joint_z_score
+from BreastTumorSegLib.networks.inputs import normalised
 from BreastTumorSegLib.segmentation.engine import Engine
 from BreastTumorSegLib.segmentation.resample import isotropic_grid, resample
 
@@ -45,7 +45,7 @@ def segment_breast(
     """Whole-breast mask of a pre-contrast phase (Z, Y, X), over its whole field of view."""
     grid = isotropic_grid(geometry, bundle.description.spacing_mm)
     image = resample(pre, geometry, grid)
-    inputs = joint_z_score(torch.from_numpy(image)[None])
+    inputs = normalised(torch.from_numpy(image)[None], bundle.description.normalisation)
     everywhere = torch.ones(inputs.shape[1:], dtype=torch.bool)
     logits = Engine(bundle, device, events).predict(inputs, everywhere)
     probability = np.where(body(image), torch.sigmoid(logits[0]).numpy(), 0)

@@ -13,7 +13,7 @@ from BreastTumorSegLib.core.events import Events
 from BreastTumorSegLib.core.exam import Exam
 from BreastTumorSegLib.core.geometry import Geometry
 from BreastTumorSegLib.networks.bundle import Bundle, ModelDescription
-from BreastTumorSegLib.networks.inputs import bounding_box, intensity_scale
+from BreastTumorSegLib.networks.inputs import bounding_box, normalised
 from BreastTumorSegLib.segmentation.breast import BreastMask
 from BreastTumorSegLib.segmentation.engine import Engine, EngineOptions
 from BreastTumorSegLib.segmentation.resample import crop, isotropic_grid, resample
@@ -54,8 +54,9 @@ def tumor_probability(
     around = field_of(description, inside)
     grid = crop(grid, around)
     image = torch.from_numpy(np.stack([resample(phase, exam.geometry, grid) for phase in phases]))
-    image = intensity_scale(image, description.normalisation)(image)
-    logits = Engine(bundle, device, events, options).predict(image, inside[around])
+    logits = Engine(bundle, device, events, options).predict(
+        normalised(image, description.normalisation), inside[around]
+    )
     box = bounding_box(torch.from_numpy(breast.labels > 0), 0)
     fine = resample(torch.sigmoid(logits[0]).numpy(), grid, crop(exam.geometry, box))
     probability[box] = np.where(breast.labels[box] > 0, fine, 0)

@@ -25,7 +25,7 @@ from BreastTumorSegLib.core.events import Events
 from BreastTumorSegLib.core.machine import memory_mb, worker_threads
 from BreastTumorSegLib.metrics.overlap import dice
 from BreastTumorSegLib.networks.bundle import Bundle, default_model, load_bundle
-from BreastTumorSegLib.networks.inputs import bounding_box, joint_z_score, pad_to_multiple
+from BreastTumorSegLib.networks.inputs import bounding_box, normalised, pad_to_multiple
 from BreastTumorSegLib.networks.resunet import PUBLISHED, resunet
 from BreastTumorSegLib.phantom.simulate import simulate_exam
 from BreastTumorSegLib.phantom.sites import SITES
@@ -53,7 +53,9 @@ def box_of(breast: torch.Tensor) -> tuple[slice, slice, slice]:
 def engine_answer(bundle: Bundle, phases: torch.Tensor, breast: torch.Tensor) -> torch.Tensor:
     """Probability (Z, Y, X) over the field of view, by the engine inside the breasts' box."""
     box = box_of(breast)
-    logits = Engine(bundle, CPU, Events()).predict(joint_z_score(phases[(slice(None), *box)]), breast[box])
+    logits = Engine(bundle, CPU, Events()).predict(
+        normalised(phases[(slice(None), *box)], "joint-z-score"), breast[box]
+    )
     answer = torch.zeros(breast.shape)
     answer[box] = torch.sigmoid(logits[0])
     return answer
@@ -62,7 +64,7 @@ def engine_answer(bundle: Bundle, phases: torch.Tensor, breast: torch.Tensor) ->
 @torch.inference_mode()
 def sliding_answer(bundle: Bundle, phases: torch.Tensor, roi: int = ROI) -> torch.Tensor:
     """The same by MONAI's sliding window over everything: overlap of a half, eager, float32."""
-    image = joint_z_score(phases)[None]
+    image = normalised(phases, "joint-z-score")[None]
     return torch.sigmoid(sliding_window_inference(image, roi, 1, bundle.network, overlap=0.5)[0, 0])
 
 

@@ -18,7 +18,7 @@ from BreastTumorSegLib.networks.bundle import (
     registry,
     save_bundle,
 )
-from BreastTumorSegLib.networks.inputs import bounding_box, joint_z_score, pad_to_multiple
+from BreastTumorSegLib.networks.inputs import bounding_box, intensity_scale, normalised, pad_to_multiple
 from BreastTumorSegLib.networks.resunet import PUBLISHED, ResUNetConfig, resunet
 
 SMALL = ResUNetConfig(in_channels=2, out_channels=1, channels=(4, 8), strides=(2,))
@@ -38,8 +38,21 @@ def test_published_widths_give_the_published_size():
 def test_joint_z_score_keeps_the_ratio_between_phases():
     phases = torch.tensor([1.0, 3.0]).view(2, 1, 1, 1)
     # Mean 2, standard deviation sqrt(2): both phases share them.
-    assert joint_z_score(phases).flatten().tolist() == pytest.approx([-0.7071, 0.7071], abs=1e-4)
-    assert joint_z_score(torch.full((2, 2, 2, 2), 5.0)).abs().max() == 0
+    assert normalised(phases, "joint-z-score").flatten().tolist() == pytest.approx([-0.7071, 0.7071], abs=1e-4)
+    assert normalised(torch.full((2, 2, 2, 2), 5.0), "joint-z-score").abs().max() == 0
+
+
+def test_early_min_max_is_the_early_phases_scale_for_all():
+    early = torch.arange(101.0)  # its 99th percentile is 99
+    pre = early / 2  # 49.5
+    scaled = normalised(torch.stack([pre, early]).view(2, 1, 1, 101), "early-min-max")[:, 0, 0]
+    assert scaled[1, [0, 33, 99, 100]].tolist() == pytest.approx([0, 1 / 3, 1, 1])
+    assert scaled[0, [0, 66, 99, 100]].tolist() == pytest.approx([0, 1 / 3, 0.5, 0.5])
+
+
+def test_an_intensity_scale_says_where_no_signal_lies():
+    scale = intensity_scale(torch.tensor([2.0, 6.0]).view(1, 1, 1, 2), "joint-z-score")
+    assert scale(torch.zeros(1, 1, 1, 1)).item() == pytest.approx(scale.zero) == pytest.approx(-4 / 8**0.5)
 
 
 def test_bounding_box_grows_by_the_margin_and_stays_inside():

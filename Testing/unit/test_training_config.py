@@ -1,10 +1,13 @@
 """Configurations of training runs and experiments."""
 
+from pathlib import Path
+
 import pytest
 from pydantic import ValidationError
 
 import training_runs
 from BreastTumorSegLib.core.errors import InputError
+from BreastTumorSegLib.networks.catalogue import build_network
 from BreastTumorSegLib.training.config import LeaveOneOutConfig, TrainingConfig, read_config, write_config
 
 
@@ -55,6 +58,24 @@ def test_what_is_no_configuration_is_told(tmp_path, text):
     (tmp_path / "bad.yaml").write_text(text)
     with pytest.raises(InputError, match=r"bad\.yaml"):
         read_config(tmp_path / "bad.yaml", TrainingConfig)
+
+
+CONFIGS = sorted((Path(__file__).parents[2] / "docs" / "configs").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("file", CONFIGS, ids=lambda file: file.stem)
+def test_the_configurations_of_the_docs_are_sound(file):
+    kind = LeaveOneOutConfig if file.stem.startswith("leave-one-out") else TrainingConfig
+    assert read_config(file, kind).out.is_relative_to(file.parent)
+
+
+def test_the_papers_network_and_recipe_are_those_published():
+    config = read_config(CONFIGS[0].with_name("resunet-mama-mia.yaml"), TrainingConfig)
+    parameters = sum(value.numel() for value in build_network(config.model.network).parameters())
+    assert round(parameters / 1e6, 2) == 31.56
+    assert (config.samples.batch, config.samples.patch, config.epochs) == (12, (128, 128, 128), 100)
+    assert (config.optimizer.name, config.optimizer.learning_rate, config.optimizer.power) == ("adam", 0.01, 1.5)
+    assert (config.loss.name, config.validation.patience, config.validation.share) == ("dice", 20, 0.2)
 
 
 def experiment(cohort, **changes):
