@@ -12,6 +12,7 @@ from BreastTumorSegLib.core.job import reporting
 
 if TYPE_CHECKING:
     from BreastTumorSegLib.networks.bundle import Bundle
+    from BreastTumorSegLib.segmentation.nnunet_models import NnunetBundle
 
 models_app = typer.Typer(no_args_is_help=True, help="The model bundles.")
 
@@ -31,31 +32,45 @@ def info(name: str) -> None:
     """What a model is, what it was trained on, and its card."""
     from BreastTumorSegLib.core.models import models_folder
     from BreastTumorSegLib.networks.bundle import CARD, load_bundle, registry, verify_bundle
+    from BreastTumorSegLib.segmentation.nnunet_models import NnunetBundle, load_tumor_model
 
     with reporting(Events()):
         verify_bundle(name)
         entry = registry()[name]
-        facts = _facts(load_bundle(name, entry.task), entry.default)
-        card = (models_folder() / name / CARD).read_text(encoding="utf-8")
+        bundle = load_tumor_model(name) if entry.task == "tumor" else load_bundle(name, entry.task)
+        task = entry.task + (", its default" if entry.default else "")
+        facts = {"name": f"{bundle.description.name} {bundle.description.version}", "task": task}
+        facts |= _nnunet_facts(bundle) if isinstance(bundle, NnunetBundle) else _facts(bundle)
+        file = models_folder() / name / CARD
+        card = file.read_text(encoding="utf-8") if file.is_file() else "It has no card.\n"
     for what, said in facts.items():
         print(f"{what:<12}{said}")
     print(f"\n{card}", end="")
 
 
-def _facts(bundle: Bundle, default: bool) -> dict[str, str]:
+def _facts(bundle: Bundle) -> dict[str, str]:
     described = bundle.description
     config = described.network
     sizes = config.model_dump(exclude={"name", "in_channels", "out_channels"}, exclude_defaults=True)
     millions = sum(parameter.numel() for parameter in bundle.network.parameters()) / 1e6
     return {
-        "name": f"{described.name} {described.version}",
-        "task": f"{described.task}{', its default' if default else ''}",
         "network": f"{config.name}, {millions:.2f} million parameters",
         "size": ", ".join(f"{field} {_shown(value)}" for field, value in sizes.items()),
         "phases": ", ".join(described.phases),
         "spacing": f"{described.spacing_mm:g} mm",
+        "input": f"{described.normalisation}, of the {described.field}",
         "threshold": f"{described.threshold:g}",
         "trained on": described.trained_on,
+        "sha256": bundle.sha256,
+    }
+
+
+def _nnunet_facts(bundle: NnunetBundle) -> dict[str, str]:
+    described = bundle.description
+    return {
+        "network": f"nnU-Net v2, {described.configuration}, {', '.join(described.folds)}",
+        "channels": ", ".join(described.channels),
+        "threshold": f"{described.threshold:g}",
         "sha256": bundle.sha256,
     }
 

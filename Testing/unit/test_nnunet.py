@@ -1,5 +1,6 @@
 """Data sets for nnU-Net v2, and its trained models as bundles; what needs nnunetv2 is skipped where it is missing."""
 
+import hashlib
 import json
 import pickle
 from importlib.util import find_spec
@@ -351,6 +352,17 @@ def test_without_nnunet_it_is_told_how_to_install_it(tmp_path, models):
     breast = SimpleNamespace(labels=np.ones(GRID.shape, np.uint8))
     with pytest.raises(DependencyError):
         nnunet.nnunet_probability(an_exam(), breast, bundle_of(described()), CPU, Events())
+
+
+def test_info_tells_what_an_nnunet_is(models, monkeypatch):
+    monkeypatch.setenv("BREASTTUMORSEG_MODELS", str(models))
+    (models / "tiny").mkdir()
+    (models / "tiny" / "weights.safetensors").write_bytes(b"weights")
+    (models / "tiny" / "model.json").write_text(described().model_dump_json())
+    sha256 = hashlib.sha256(b"weights").hexdigest()
+    (models / "registry.json").write_text(json.dumps({"tiny": {"task": "tumor", "sha256": sha256}}))
+    said = CliRunner().invoke(app, ["models", "info", "tiny"]).output
+    assert "nnU-Net v2, 3d_fullres, fold_0" in said and "pre, first_post" in said and "no card" in said
 
 
 def bundle_of(description, weights=Path("none")):
