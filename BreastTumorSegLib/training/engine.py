@@ -320,10 +320,9 @@ def _running_average(decay: float) -> Callable[[Weights, Weights, Tensor | int],
 
 
 def _save(state: dict[str, Any], path: Path) -> None:
-    """PyTorch says only that writing failed; the system says why, so a full disk is told as one."""
+    """PyTorch says only that writing failed; why, such as a full disk, is the context of its error."""
     with path.open("wb") as file:
         try:
             torch.save(state, file)
         except RuntimeError as error:
-            file.write(b"\0" * (1 << 20))
-            raise OSError(0, "unknown error") from error
+            raise error.__context__ if isinstance(error.__context__, OSError) else error from None

@@ -214,15 +214,19 @@ def test_a_disk_too_small_for_the_cache_is_told_before_it_is_filled(cohort, tmp_
 
 
 def test_a_disk_that_fills_up_while_training_keeps_the_last_checkpoint(alone, cohort, tmp_path, monkeypatch):
+    resource = pytest.importorskip("resource", reason="only Unix limits a file's size")
     config = training_runs.config(cohort, out=str(tmp_path / "run"), average=0.9)
     real, calls = torch.save, []
 
     def full(state, file):
         calls.append(1)
+        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
         if len(calls) == 3:
-            file.write(b"half")
-            raise OSError(28, "No space left on device")
-        real(state, file)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (5000, limits[1]))  # less than a checkpoint
+        try:
+            real(state, file)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
     monkeypatch.setattr(torch, "save", full)
     with pytest.raises(OutputError, match="disk is full"):
