@@ -30,10 +30,10 @@ def worker_threads() -> int:
     if (asked := os.environ.get("OMP_NUM_THREADS", "")).isdecimal() and int(asked) > 0:
         return int(asked)
     workers = os.environ.get("BREAST_TUMOR_SEG_WORKERS", "")
-    return max(_cores() // max(int(workers) if workers.isdecimal() else 1, 1), 1)
+    return max(cores() // max(int(workers) if workers.isdecimal() else 1, 1), 1)
 
 
-def _cores() -> int:
+def cores() -> int:
     """Physical cores, as far as they can be told, that this process may use: two threads on a core are no faster."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:

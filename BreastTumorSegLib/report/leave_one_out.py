@@ -73,9 +73,10 @@ def _rates(rows: Sequence[Row]) -> list[str]:
 
 def _cell(row: Row, name: str, form: str) -> str:
     text = _number(row[name], form)
-    return (
-        f"{text} ({_number(row['dice_low'], '.2f')} to {_number(row['dice_high'], '.2f')})" if name == "dice" else text
-    )
+    if name == "dice":
+        return f"{text} ({_number(row['dice_low'], '.2f')} to {_number(row['dice_high'], '.2f')})"
+    # Over how many cases says how much a distance is worth: missed lesions have none.
+    return f"{text} (of {row['measured']})" if name in ("hd95_mm", "assd_mm") else text
 
 
 def _number(value: float, form: str) -> str:

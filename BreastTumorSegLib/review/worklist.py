@@ -27,7 +27,7 @@ FORMAT = 1
 ENDING = ".nii.gz"
 REPEAT_GAP = 20
 """Cases at least between a case and its hidden repeat, in a worklist that is long enough."""
-COLUMNS = ("case", "images", "mask", "breast", "probability", "model", "site", "dice")
+COLUMNS = ("case", "images", "mask", "breast", "probability", "model", "site", "dice", "stratum")
 """Of a CSV that lists masks; the first three are needed. Paths are relative to the file."""
 
 
@@ -218,7 +218,7 @@ def _checked(row: dict[str, Any], problems: list[str], where: str = "") -> Entry
     if lacking:
         return None
     identity = item_id(row["case"], row["model"], sha256_of(row["mask"]))
-    item = Item(identity, row["case"], row["model"], row["site"], "", row["dice"])
+    item = Item(identity, row["case"], row["model"], row["site"], row.get("stratum", ""), row["dice"])
     return Entry(item, row["images"], row["mask"], row.get("breast"), row.get("probability"))
 
 

@@ -57,8 +57,12 @@ class ContentCache:
             made = Path(tempfile.mkdtemp(dir=place.parent, prefix=".making-"))
             try:
                 make(made)
-                with suppress(OSError):  # somebody else was faster
+                made.chmod(0o755)  # temporary folders are their maker's alone
+                try:
                     made.rename(place)
+                except OSError:
+                    if not self.has(key):  # else somebody was faster
+                        raise
             finally:
                 shutil.rmtree(made, ignore_errors=True)
         return place

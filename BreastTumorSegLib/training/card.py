@@ -8,15 +8,18 @@ from collections.abc import Sequence
 from torch import nn
 
 from BreastTumorSegLib.io.cohort import Case
+from BreastTumorSegLib.networks.bundle import ModelDescription
 from BreastTumorSegLib.training.config import OptimizerConfig, SimulatedData, TrainingConfig
 
 
-def trained_on(config: TrainingConfig, cases: Sequence[Case]) -> str:
-    """What the model learned from, in a phrase."""
+def trained_on(config: TrainingConfig, cases: Sequence[Case], starts: Sequence[ModelDescription]) -> str:
+    """What the model learned from, in a phrase: the run's exams, and those of the bundles that it started from."""
     if isinstance(config.data, SimulatedData):
-        return "simulated exams only"
-    counts = Counter(case.site for case in cases)
-    return f"{len(cases)} exams: " + ", ".join(f"{counts[site]} {site}" for site in sorted(counts))
+        exams = "simulated exams only"
+    else:
+        counts = Counter(case.site for case in cases)
+        exams = f"{len(cases)} exams: " + ", ".join(f"{counts[site]} {site}" for site in sorted(counts))
+    return "; ".join([exams, *(f"started from {start.name} ({start.trained_on})" for start in starts)])
 
 
 def card(config: TrainingConfig, network: nn.Module, learned_from: str, step: int, best: tuple[int, float]) -> str:
@@ -64,8 +67,16 @@ def _recipe(config: TrainingConfig) -> str:
     size = " x ".join(map(str, patch)) if patch else "whole fields"
     return (
         f"{config.loss.name} loss; {_optimizer(config.optimizer)}; {samples.batch} samples a step, {size}, "
-        f"{samples.tumor_share:.0%} of them around a tumour; {config.precision}; seed {config.seed}"
+        f"{samples.tumor_share:.0%} of them around a tumour; {_augmentation(config)}; "
+        f"{'averaged weights; ' if config.average else ''}{config.precision}; seed {config.seed}"
     )
+
+
+def _augmentation(config: TrainingConfig) -> str:
+    shares = config.samples.augmentation.model_dump(exclude={"flip_axes"})
+    shares |= {"field of view": config.samples.field_of_view, "later phase": config.samples.later_phase}
+    done = [f"{name.replace('_', ' ')} {share:g}" for name, share in shares.items() if share]
+    return f"augmentation: {', '.join(done) or 'none'}"
 
 
 def _optimizer(config: OptimizerConfig) -> str:

@@ -16,10 +16,11 @@ import numpy as np
 from BreastTumorSegLib.core.geometry import Geometry
 from BreastTumorSegLib.io import read_volume, results_folder, write_volume
 from BreastTumorSegLib.io.cohort import Case
+from BreastTumorSegLib.io.results import remove_unfinished
 from BreastTumorSegLib.metrics.calibration import CalibrationBins, calibration_bins
 from BreastTumorSegLib.metrics.evaluate import evaluate_case
 from BreastTumorSegLib.metrics.froc import Candidates, find_candidates
-from BreastTumorSegLib.networks.bundle import ModelDescription
+from BreastTumorSegLib.networks.bundle import Bundle, ModelDescription
 from BreastTumorSegLib.segmentation.resample import resample
 from BreastTumorSegLib.training.prediction import Predictor, predict_probability
 from BreastTumorSegLib.training.volumes import PreparedCohort
@@ -28,6 +29,9 @@ MEASURES = "measures.json"
 
 CANDIDATE_PROBABILITY = 0.1
 """Least probability of a lesion candidate, at every operating point."""
+
+PROBABILITY_STEP = 1e-3
+"""Maps are rounded to it: what is finer is noise, and triples the files."""
 
 MASKINGS = ("none", "breast")
 """Predictions count everywhere, or inside the whole-breast mask only."""
@@ -56,18 +60,31 @@ class CaseMeasures:
 
 
 def measure_case(
-    case: Case, prepared: PreparedCohort, description: ModelDescription, predict: Predictor, folder: Path
+    case: Case, prepared: PreparedCohort, bundle: Bundle, predict: Predictor, folder: Path
 ) -> list[CaseMeasures]:
     """Predict a case, write its folder and measure it, once for each masking; or read what was measured before.
+
+    It is measured anew where weights, images or masks are others than before; the old folder is kept beside then.
 
     Raises:
         OutputError: The disk is full.
     """
-    if not (folder / MEASURES).is_file():
-        with results_folder(folder, overwrite=False) as partial:
-            rows = _measure(case, prepared, description, predict, partial)
-            (partial / MEASURES).write_text(json.dumps(rows), encoding="utf-8")
-    return [_read(row, case) for row in json.loads((folder / MEASURES).read_text(encoding="utf-8"))]
+    made_of = {"weights": bundle.sha256, "exam": prepared.folder(case).name}
+    rows = _measured_before(folder / MEASURES, made_of)
+    if rows is None:
+        remove_unfinished(folder)
+        with results_folder(folder, overwrite=True) as partial:
+            rows = _measure(case, prepared, bundle.description, predict, partial)
+            written = json.dumps({"made_of": made_of, "measures": rows})
+            (partial / MEASURES).write_text(written, encoding="utf-8")
+    return [_read(row, case) for row in rows]
+
+
+def _measured_before(file: Path, made_of: dict[str, str]) -> list[dict[str, Any]] | None:
+    if not file.is_file():
+        return None
+    content = json.loads(file.read_text(encoding="utf-8"))
+    return content["measures"] if content["made_of"] == made_of else None
 
 
 def _measure(
@@ -83,7 +100,7 @@ def _measure(
     shown = probability if description.field == "exam" else inside
     for name, array in {"tumor": shown >= description.threshold, "breast": breast}.items():
         write_volume(array.astype(np.uint8), geometry, folder / f"{name}.nii.gz")
-    write_volume(shown.astype(np.float32), geometry, folder / "tumor_probability.nii.gz")
+    write_volume(shown.astype(np.float32), geometry, folder / "tumor_probability.nii.gz", PROBABILITY_STEP)
     counted = zip(MASKINGS, (probability, inside), strict=True)
     return [
         {"masking": masking} | _measures(kept, reference, breast, geometry, description.threshold)

@@ -14,6 +14,9 @@ from BreastTumorSegLib.networks.bundle import ModelDescription
 from BreastTumorSegLib.training.augmentation import AugmentationConfig
 from BreastTumorSegLib.training.losses import DiceBCEConfig, LossConfig
 
+REFERENCE = "reference"
+"""In place of a model's name: the cohort's own masks."""
+
 SITES = ("DUKE", "ISPY1", "ISPY2", "NACT")
 
 
@@ -184,6 +187,12 @@ class TrainingConfig(_Config):
             raise ValueError("whole fields differ in size: without a patch the batch must be 1")
         if patch is None and self.validation.windows == "patch":
             raise ValueError('without a patch, validation.windows must be "whole"')
+        if self.model.task == "breast" and self.model.field != "exam":
+            raise ValueError('a network for the breasts sees the whole exam: model.field must be "exam"')
+        if self.model.task == "breast" and isinstance(self.data, CohortData) and self.data.breast != REFERENCE:
+            raise ValueError(
+                'a network for the breasts learns the masks of the cohort: data.breast must be "reference"'
+            )
         if isinstance(self.data, SimulatedData) and self.steps_per_epoch is None:
             raise ValueError("steps_per_epoch is needed with simulated data, which has no end")
         return self
@@ -215,7 +224,10 @@ class LeaveOneOutConfig(_Config):
         for variant in self.variants:
             if not re.fullmatch(r"[\w.-]+", variant):
                 raise ValueError(f"variant {variant!r} can't be a folder's name")
-            self.run(variant, "SITE")
+            try:
+                self.run(variant, "SITE")
+            except ValidationError as error:
+                raise ValueError(f"variant {variant}: {_told(error)}") from error
         return self
 
     def run(self, variant: str, held_out: str) -> TrainingConfig:
@@ -226,14 +238,12 @@ class LeaveOneOutConfig(_Config):
         )
 
 
-def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """`base` with `changes`, which may reach into its dictionaries."""
-    both = {key: _merged(base[key], changes[key]) for key in base if _is_tree(base[key]) and _is_tree(changes.get(key))}
-    return base | changes | both
-
-
-def _is_tree(value: Any) -> bool:
-    return isinstance(value, dict)
+def _merged(base: Any, changes: Any) -> Any:
+    """`base` with `changes`, which may reach into its dictionaries; what has another name is replaced as a whole."""
+    trees = isinstance(base, dict) and isinstance(changes, dict)
+    if not trees or ("name" in changes and "name" in base and changes["name"] != base["name"]):
+        return changes
+    return base | {key: _merged(base.get(key), value) for key, value in changes.items()}
 
 
 _Any = TypeVar("_Any", bound=BaseModel)
@@ -252,8 +262,13 @@ def read_config(file: Path, kind: type[_Any]) -> _Any:
     try:
         return kind.model_validate(_with_paths(content, file.absolute().parent))
     except ValidationError as error:
-        found = [f"{'.'.join(map(str, wrong['loc']))}: {wrong['msg']}".strip(": ") for wrong in error.errors()]
-        raise InputError(f"{file}: {'; '.join(found)}.", "Correct the file.") from error
+        raise InputError(f"{file}: {_told(error)}.", "Correct the file.") from error
+
+
+def _told(error: ValidationError) -> str:
+    """Every wrong field and what is wrong with it."""
+    found = [f"{'.'.join(map(str, wrong['loc']))}: {wrong['msg']}".strip(": ") for wrong in error.errors()]
+    return "; ".join(found)
 
 
 def write_config(config: BaseModel, file: Path) -> None:
@@ -262,13 +277,13 @@ def write_config(config: BaseModel, file: Path) -> None:
 
 
 _PATHS = {"out", "path", "cache"}
+_NAMES_OR_PATHS = {"start_from", "bundle"}
 
 
-def _with_paths(content: Any, folder: Path) -> Any:
+def _with_paths(content: Any, folder: Path, key: str = "") -> Any:
     """Paths of a configuration as absolute ones."""
-    if not isinstance(content, dict):
-        return content
-    return {
-        key: str(folder / value) if key in _PATHS and isinstance(value, str) else _with_paths(value, folder)
-        for key, value in content.items()
-    }
+    if isinstance(content, dict):
+        return {name: _with_paths(value, folder, name) for name, value in content.items()}
+    if isinstance(content, str) and (key in _PATHS or (key in _NAMES_OR_PATHS and (folder / content).is_dir())):
+        return str(folder / content)
+    return content

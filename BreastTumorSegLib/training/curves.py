@@ -42,7 +42,7 @@ class Curves:
             if rows:
                 path = self._folder / name
                 new = not path.is_file()
-                with path.open("a", newline="", encoding="ascii") as file:
+                with path.open("a", newline="", encoding="utf-8") as file:
                     writer = csv.DictWriter(file, list(rows[0]))
                     if new:
                         writer.writeheader()
@@ -51,14 +51,17 @@ class Curves:
         if self._board:
             self._board.flush()
 
-    def back_to(self, step: int) -> None:
-        """Forget what came after the checkpoint that the run goes on from."""
-        for name in self._rows:
+    def back_to(self, step: int, validated: bool) -> None:
+        """Forget what came after the checkpoint that the run goes on from; its validation, too, if that is yet to come.
+
+        Only the process that writes checkpoints calls it.
+        """
+        for name, last in ((STEPS, step), (VALIDATIONS, step if validated else step - 1)):
             path = self._folder / name
             if path.is_file():
-                head, *lines = path.read_text(encoding="ascii").splitlines()
-                kept = [line for line in lines if int(line.partition(",")[0]) <= step]
-                path.write_text("\n".join([head, *kept, ""]), encoding="ascii")
+                head, *lines = path.read_text(encoding="utf-8").splitlines() or [""]
+                kept = [line for line in lines if int(line.partition(",")[0]) <= last]
+                path.write_text("\n".join([head, *kept, ""]), encoding="utf-8") if kept else path.unlink()
         self._start_board(step + 1)
 
     def close(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -20,19 +21,27 @@ from torch.utils.data import DataLoader
 
 from BreastTumorSegLib.core.errors import Cancelled, InputError
 from BreastTumorSegLib.core.events import Events
-from BreastTumorSegLib.core.machine import worker_threads
+from BreastTumorSegLib.core.machine import cores
 from BreastTumorSegLib.io.results import output_errors
 from BreastTumorSegLib.networks.catalogue import supervised_logits
 from BreastTumorSegLib.training.config import CohortData, OptimizerConfig, TrainingConfig
 from BreastTumorSegLib.training.curves import Curves
 from BreastTumorSegLib.training.losses import build_loss, deep_supervision_loss
-from BreastTumorSegLib.training.processes import any_process, process_count, rank, shared, summed
+from BreastTumorSegLib.training.processes import (
+    any_process,
+    barrier,
+    extremes,
+    local_process_count,
+    process_count,
+    rank,
+    shared,
+    summed,
+)
 from BreastTumorSegLib.training.samples import Samples
+from BreastTumorSegLib.training.validation import Validation
 
 CHECKPOINT = "checkpoint.pt"
 Weights = tuple[Tensor, ...] | list[Tensor]
-Validate = Callable[[nn.Module], dict[str, float]]
-"""Mean Dice of a network over the validation cases ("all"), and over those of each site."""
 
 
 class Trainer:
@@ -43,7 +52,7 @@ class Trainer:
         network: On its device.
         samples: By number.
         steps_per_epoch: Optimiser steps.
-        validate: Judges a network; None where there is nothing to validate on.
+        validation: Judges networks; None where there is nothing to validate on.
         folder: Of the run.
         device: Where to train.
         events: Told of the progress; a cancellation ends the run after the step, with a checkpoint.
@@ -55,14 +64,14 @@ class Trainer:
         network: nn.Module,
         samples: Samples,
         steps_per_epoch: int,
-        validate: Validate | None,
+        validation: Validation | None,
         folder: Path,
         device: torch.device,
         events: Events,
     ) -> None:
         self._config = config
         self._samples = samples
-        self._validate = validate
+        self._validation = validation
         self._folder = folder
         self._device = device
         self._events = events
@@ -75,12 +84,14 @@ class Trainer:
         self._scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "float16")
         self._loss = build_loss(config.loss)
         self._best = _Best()
+        self._due = _Due()
         self._engine = Engine(self._step)
         self._engine.logger.disabled = True  # errors are told where they end up
         self._engine.load_state_dict({"iteration": 0, "max_epochs": config.epochs, "epoch_length": steps_per_epoch})
         self._early_stopping = _early_stopping(config, self._engine, self._best)
         self._curves = Curves(folder, config.tensorboard and rank() == 0)
         self._started = (time.monotonic(), 0)
+        self._rate = config.optimizer.learning_rate
         self._stop = False
 
     def run(self) -> nn.Module:
@@ -94,8 +105,8 @@ class Trainer:
         steps_per_epoch = self._engine.state.epoch_length
         assert steps_per_epoch is not None
         self._engine.add_event_handler(On.ITERATION_COMPLETED, self._after_step)
-        self._engine.add_event_handler(On.EPOCH_COMPLETED(every=self._config.validation.every_epochs), self._judge)
-        self._engine.add_event_handler(On.EPOCH_COMPLETED, self._save_and_stop_if_asked)
+        self._engine.add_event_handler(On.EPOCH_COMPLETED, self._after_epoch)
+        self._validate_if_due()
         if not self._ended:
             self._started = (time.monotonic(), self._engine.state.iteration)
             self._engine.run(_Batches(self._loader()), epoch_length=steps_per_epoch)
@@ -130,8 +141,16 @@ class Trainer:
         numbers = _numbers(self.step * config.batch, self._steps * config.batch, config.batch)
         # Simulated exams are made on the device itself, and on a CPU the cores belong to the network.
         beside = self._device.type == "cuda" and isinstance(self._config.data, CohortData)
-        workers = worker_threads() if beside else 0
-        return DataLoader(self._samples, each, sampler=numbers, num_workers=workers, pin_memory=beside)
+        workers = max(cores() // local_process_count(), 1) if beside else 0
+        return DataLoader(
+            self._samples,
+            each,
+            sampler=numbers,
+            num_workers=workers,
+            pin_memory=beside,
+            worker_init_fn=_leave_signals_to_the_trainer,
+            generator=torch.Generator(),  # PyTorch's own belongs to the checkpoint: nothing else may draw from it
+        )
 
     def _step(self, engine: Engine, batch: Sequence[Tensor]) -> float:
         self._trained.train()
@@ -142,6 +161,7 @@ class Trainer:
         progress = (engine.state.iteration - 1) / self._steps
         loss = deep_supervision_loss(self._loss, [output.float() for output in outputs], target, progress)
         self._optimizer.zero_grad(set_to_none=True)
+        self._rate = self._optimizer.param_groups[0]["lr"]
         self._scaler.scale(loss).backward()
         if self._config.optimizer.clip_norm:
             self._scaler.unscale_(self._optimizer)
@@ -165,29 +185,39 @@ class Trainer:
             raise InputError(
                 f"The loss became {loss} at step {step}.", "Lower optimizer.learning_rate, or set optimizer.clip_norm."
             )
-        self._curves.step(step, engine.state.epoch, loss, self._optimizer.param_groups[0]["lr"])
+        self._curves.step(step, engine.state.epoch, loss, self._rate)
         begun, first = self._started
         left = (time.monotonic() - begun) / (step - first) * (self._steps - step)
         facts = {"loss": round(loss, 4), "seconds_left": round(left)}
         self._events.show({"event": "progress", "stage": "train", "done": step, "total": self._steps, **facts})
         self._stop = any_process(self._events.cancelled, self._device)
-        # At an epoch's end the checkpoint waits for the validation.
+        # At an epoch's end comes another checkpoint at once.
         if step % (engine.state.epoch_length or 1) and (self._stop or step % self._config.checkpoint_steps == 0):
             self._save_and_stop_if_asked()
+
+    def _after_epoch(self, engine: Engine) -> None:
+        every = self._config.validation.every_epochs
+        self._due.validation = self._validation is not None and engine.state.epoch % every == 0
+        self._save_and_stop_if_asked()
+        self._validate_if_due()
 
     def _save_and_stop_if_asked(self) -> None:
         self.save()
         if self._stop:
+            barrier()  # the checkpoint is written by one process
             raise Cancelled
 
-    def _judge(self, engine: Engine) -> None:
-        if self._validate is None:
+    def _validate_if_due(self) -> None:
+        """After an epoch, and at once where a run goes on that was stopped before it was done."""
+        if not self._due.validation or self._validation is None:
             return
-        scores = self._validate(self._judged.eval())
-        self._curves.validation(engine.state.iteration, scores)
-        self._best.offer(scores["all"], engine.state.iteration, self._judged)
+        scores = self._validation(self._judged)
+        self._curves.validation(self.step, scores)
+        self._best.offer(scores["all"], self.step, self._judged)
+        self._due.validation = False
         if self._early_stopping:
-            self._early_stopping(engine)
+            self._early_stopping(self._engine)
+        self.save()
 
     def save(self) -> None:
         """Write the checkpoint beside its place and put it there."""
@@ -201,8 +231,18 @@ class Trainer:
 
     def _resume(self) -> None:
         path = self._folder / CHECKPOINT
-        if not path.is_file():
-            return
+        if path.is_file():
+            self._load(path)
+        lowest, highest = extremes(self.step, self._device)
+        if lowest != highest:
+            raise InputError(
+                f"Of the processes, one goes on from step {lowest} and one from {highest} of {self._folder}.",
+                "All of them must see the same folder (out).",
+            )
+        if rank() == 0:
+            self._curves.back_to(self.step, not self._due.validation)
+
+    def _load(self, path: Path) -> None:
         try:
             state = torch.load(path, map_location=self._device, weights_only=True)
             for name, part in self._parts().items():
@@ -212,7 +252,6 @@ class Trainer:
                 f"{path} can't be gone on from: {str(error).partition(chr(10))[0]}.",
                 "Use the configuration that it was made with, or remove it to begin again.",
             ) from error
-        self._curves.back_to(self.step)
 
     def _parts(self) -> dict[str, Any]:
         """Everything that has a state."""
@@ -223,6 +262,7 @@ class Trainer:
             "schedule": self._schedule,
             "scaler": self._scaler,
             "best": self._best,
+            "due": self._due,
             "random": _Randomness(),
         }
         if self._average:
@@ -254,6 +294,19 @@ class _Best:
         vars(self).update(state)
 
 
+class _Due:
+    """What is yet to be done at the checkpoint's step."""
+
+    def __init__(self) -> None:
+        self.validation = False
+
+    def state_dict(self) -> dict[str, bool]:
+        return dict(vars(self))
+
+    def load_state_dict(self, state: dict[str, bool]) -> None:
+        vars(self).update(state)
+
+
 class _Randomness:
     """PyTorch's random state, which dropout draws from; samples have generators of their own."""
 
@@ -276,6 +329,12 @@ class _Batches:
 
     def __iter__(self) -> Iterator[Any]:
         return self._batches
+
+
+def _leave_signals_to_the_trainer(_worker: int) -> None:
+    """A signal for the whole group of processes must not end a worker in the middle of a step."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _numbers(first: int, end: int, batch: int) -> list[int]:

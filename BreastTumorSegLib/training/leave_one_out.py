@@ -8,25 +8,29 @@ measures of every case in the two conventions; `table1.csv`, see `training.table
 from __future__ import annotations
 
 import csv
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from BreastTumorSegLib.core.errors import InputError
 from BreastTumorSegLib.core.events import Events
 from BreastTumorSegLib.io.cohort import Case, Cohort
+from BreastTumorSegLib.io.files import is_volume_file
 from BreastTumorSegLib.io.results import output_errors
-from BreastTumorSegLib.networks.bundle import load_bundle
+from BreastTumorSegLib.networks.bundle import Bundle, load_bundle
 from BreastTumorSegLib.review.records import Item
 from BreastTumorSegLib.review.sampling import stratified_sample
 from BreastTumorSegLib.training.case_results import CaseMeasures, measure_case
 from BreastTumorSegLib.training.config import LeaveOneOutConfig, TrainingConfig, write_config
 from BreastTumorSegLib.training.prediction import Predictor, by_engine, sliding_windows
 from BreastTumorSegLib.training.processes import barrier, joined_processes, own_device, process_count, rank
-from BreastTumorSegLib.training.run import split_cases, train_on
+from BreastTumorSegLib.training.run import check_run, split_cases, train_on
+from BreastTumorSegLib.training.run_folder import Split
 from BreastTumorSegLib.training.table import table_rows
 from BreastTumorSegLib.training.volumes import PreparedCohort, open_cohort
 
@@ -56,6 +60,7 @@ class _Run:
     held_out: str
     config: TrainingConfig
     prepared: PreparedCohort
+    split: Split
 
 
 def leave_one_out(config: LeaveOneOutConfig, device: torch.device, events: Events) -> list[dict[str, Any]]:
@@ -70,6 +75,8 @@ def leave_one_out(config: LeaveOneOutConfig, device: torch.device, events: Event
         device = own_device(device)
         cohort = open_cohort(config.data, events)
         runs = list(_runs(config, cohort, device))
+        for run in runs:  # what would end the last run, ends the experiment before the first
+            check_run(run.config, run.split)
         measured: list[Measured] = []
         for number, run in enumerate(runs):
             events.progress("runs", number, len(runs))
@@ -89,30 +96,29 @@ def _runs(config: LeaveOneOutConfig, cohort: Cohort, device: torch.device) -> It
     for variant in config.variants:
         for site in sites:
             run = config.run(variant, site)
-            yield _Run(variant, site, run, PreparedCohort(cohort, config.data, run.model, str(device)))
+            split = split_cases([case for case in cohort if case.site != site], run)
+            yield _Run(variant, site, run, PreparedCohort(cohort, config.data, run.model, str(device)), split)
 
 
 def _train_and_measure(run: _Run, device: torch.device, events: Events) -> list[Measured]:
-    cases = run.prepared.cohort
-    split = split_cases([case for case in cases if case.site != run.held_out], run.config)
-    models = train_on(run.prepared, split, run.config, device, events)
+    models = train_on(run.prepared, run.split, run.config, device, events)
     barrier()
-    predict = _predictor(run.config, models, device, events)
-    sets = {VALIDATION: split.validation, TEST: cases.of_site(run.held_out).cases}
+    bundle = load_bundle(run.config.model.name, run.config.model.task, models)
+    predict = _predictor(run.config, bundle, device, events)
+    sets = {VALIDATION: run.split.validation, TEST: run.prepared.cohort.of_site(run.held_out).cases}
     wanted = [(name, case) for name, members in sets.items() for case in members]
     for number, (_, case) in enumerate(wanted[rank() :: process_count()]):
         events.progress("measure", number * process_count(), len(wanted))
-        measure_case(case, run.prepared, run.config.model, predict, _folder(run.config, case))
+        measure_case(case, run.prepared, bundle, predict, _folder(run.config, case))
     barrier()
     return [
         Measured(run.variant, run.held_out, name, measures)
         for name, case in wanted
-        for measures in measure_case(case, run.prepared, run.config.model, predict, _folder(run.config, case))
+        for measures in measure_case(case, run.prepared, bundle, predict, _folder(run.config, case))
     ]
 
 
-def _predictor(config: TrainingConfig, models: Path, device: torch.device, events: Events) -> Predictor:
-    bundle = load_bundle(config.model.name, config.model.task, models)
+def _predictor(config: TrainingConfig, bundle: Bundle, device: torch.device, events: Events) -> Predictor:
     if config.validation.windows == "patch" and config.samples.patch:
         return sliding_windows(bundle.network.to(device), config.samples.patch, device)
     return by_engine(bundle, device, events)
@@ -144,9 +150,17 @@ def _case_row(each: Measured, convention: str) -> dict[str, Any]:
     }
 
 
+def _images(case: Case, out: Path) -> Path | None:
+    """The folder that holds the case's phases and no others, as a reader needs it; relative to `out` if that goes."""
+    folder = case.phases[0].parent
+    if {file for file in folder.iterdir() if is_volume_file(file)} != set(case.phases):
+        return None
+    return Path(os.path.relpath(folder, out)) if folder.drive == out.drive else folder
+
+
 def _review_rows(config: LeaveOneOutConfig, cohort: Cohort, measured: Sequence[Measured]) -> list[dict[str, Any]]:
     """The paper's stratified sample of each model's validation and test set, with the columns of a worklist's CSV."""
-    images = {case.name: case.phases[0].parent for case in cohort}
+    images = {case.name: folder for case in cohort if (folder := _images(case, config.out))}
     rows = []
     for (variant, held_out, name), members in _grouped(measured).items():
         run = config.run(variant, held_out)
@@ -155,7 +169,9 @@ def _review_rows(config: LeaveOneOutConfig, cohort: Cohort, measured: Sequence[M
         items = [
             Item(each.measures.case, each.measures.case, model, name, "", each.measures.clinical["dice"])
             for each in members
-            if each.measures.masking == masking and each.measures.clinical["dice"] == each.measures.clinical["dice"]
+            if each.measures.masking == masking
+            and np.isfinite(each.measures.clinical["dice"])
+            and each.measures.case in images
         ]
         sites = {each.measures.case: each.measures.site for each in members}
         for item in stratified_sample(items, config.review, run.seed):

@@ -47,6 +47,19 @@ def shared(network: nn.Module) -> nn.Module:
     return DistributedDataParallel(network) if trained else network
 
 
+def local_process_count() -> int:
+    """How many of them run on this machine."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+
+def extremes(value: int, device: torch.device) -> tuple[int, int]:
+    """The lowest and the highest value that a process has."""
+    both = torch.tensor([-value, value], device=device)
+    if distributed.is_initialized():
+        distributed.all_reduce(both, distributed.ReduceOp.MAX)
+    return -int(both[0]), int(both[1])
+
+
 def barrier() -> None:
     """Wait until every process is here."""
     if distributed.is_initialized():

@@ -89,7 +89,7 @@ class Samples(torch.utils.data.Dataset[tuple[Tensor, Tensor]]):
         focus = self._focus(volume, field, random, self._config.tumor_share)
         box = []
         for part, at, size in zip(field, focus, self._config.patch, strict=True):
-            # Anywhere in the patch, so that the network can't learn that tumours are in the middle.
+            # Anywhere in the patch's inner half, so that the network can't learn that tumours are in the middle.
             start = at - int(random.integers(size // 4, size - size // 4))
             box.append(slice(first := max(min(start, part.stop - size), part.start), first + size))
         return tuple(box)  # type: ignore[return-value]

@@ -26,7 +26,8 @@ from BreastTumorSegLib.phantom.simulate import simulate_exam
 from BreastTumorSegLib.segmentation.breast import segment_breast
 from BreastTumorSegLib.segmentation.resample import isotropic_grid, resample
 from BreastTumorSegLib.training.cache import ContentCache
-from BreastTumorSegLib.training.config import CohortData, SimulatedData
+from BreastTumorSegLib.training.config import REFERENCE, CohortData, SimulatedData
+from BreastTumorSegLib.training.processes import process_count, rank
 
 TRAINING_SEEDS = 1_000_000
 """Simulated exams for training have seeds from here on; those below are for validation, tests and demonstrations."""
@@ -78,13 +79,13 @@ class PreparedCohort:
         self.cohort = cohort
         self._data = data
         self._spacing = description.spacing_mm
-        self._task = description.task
         self._device = torch.device(device)
         self._cache = ContentCache(data.cache or cache_folder() / "training")
         self._breast_model: Bundle | None = None
+        self._folders: dict[str, Path] = {}
 
     def prepare(self, events: Events) -> None:
-        """Preprocess every case that the cache lacks; takes seconds each.
+        """Preprocess every case that the cache lacks; takes seconds each. Several processes begin with different ones.
 
         Raises:
             InputError: A file can't be read.
@@ -94,10 +95,13 @@ class PreparedCohort:
         lacking = []
         for number, case in enumerate(self.cohort.cases):
             events.progress("hash", number, len(self.cohort.cases))
-            if not self._cache.has(self._key(case)):
+            if self._cache.has(self._key(case)):
+                self.folder(case)
+            else:
                 lacking.append(case)
         self._require_space(lacking)
-        for number, case in enumerate(lacking):
+        own = lacking[rank() :: process_count()]
+        for number, case in enumerate([*own, *(case for case in lacking if case not in own)]):
             events.progress("prepare", number, len(lacking))
             self.folder(case)
         events.progress("prepare", len(lacking), len(lacking))
@@ -128,23 +132,23 @@ class PreparedCohort:
         return Geometry(**{name: tuple(values) for name, values in said.items()})
 
     def folder(self, case: Case) -> Path:
-        """Where the cache keeps a case."""
-        return self._cache.entry(self._key(case), lambda folder: self._make(case, folder))
+        """Where the cache keeps a case; asked for once, so that a file that changes meanwhile changes nothing."""
+        if case.name not in self._folders:
+            self._folders[case.name] = self._cache.entry(self._key(case), lambda folder: self._make(case, folder))
+        return self._folders[case.name]
 
     def _key(self, case: Case) -> str:
         chosen = _phases(case)
         facts = {"version": PREPROCESSING, "spacing": self._spacing, "breast": self._breast_fact(case)}
         files = [*(case.phases[index] for index in chosen), *case.tumors]
-        if self._data.breast == "reference" and case.breast:
+        if self._data.breast == REFERENCE and case.breast:
             files.append(case.breast)
         return self._cache.key(files, facts)
 
     def _breast_fact(self, case: Case) -> str:
-        if self._data.breast != "reference":
+        if self._data.breast != REFERENCE:
             return self._breast_bundle().sha256
-        if case.breast is None:
-            raise InputError(f"{case.name} has no whole-breast mask.", "Let a model make it: data.breast: breast-unet.")
-        return "reference"
+        return REFERENCE
 
     def _breast_bundle(self) -> Bundle:
         if self._breast_model is None:
@@ -168,7 +172,7 @@ class PreparedCohort:
         (folder / "grid.json").write_text(json.dumps(vars(grid)), encoding="ascii")
 
     def _breast(self, case: Case, pre: np.ndarray, geometry: Geometry) -> np.ndarray:
-        if self._data.breast == "reference":
+        if self._data.breast == REFERENCE:
             assert case.breast is not None
             return read_volume(case.breast)[0] > 0
         bundle = self._breast_bundle()
@@ -233,6 +237,12 @@ def open_cohort(data: CohortData, events: Events) -> Cohort:
     """
     cohort = read_cohort(data.path, data.labels)
     require_sound(cohort, events)
+    lacking = [case.name for case in cohort if case.breast is None] if data.breast == REFERENCE else []
+    if lacking:
+        raise InputError(
+            f"{data.path}: no whole-breast mask of {', '.join(lacking)}.",
+            "Add them, or let a model make them: data.breast: breast-unet.",
+        )
     return cohort
 
 

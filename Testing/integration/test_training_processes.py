@@ -1,6 +1,7 @@
 """Training in processes of its own: killed, stopped by a signal, and two of them under torchrun."""
 
 import csv
+import json
 import random
 import signal
 import subprocess
@@ -100,6 +101,7 @@ def test_two_processes_learn_as_one_does(written):
     command = [*torchrun, "BreastTumorSegLib", "train", str(two), "--device", "cpu"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
+    assert json.loads((two.with_suffix("") / "run.json").read_text())[0]["processes"] == 2
     curves = [torch.tensor(losses(file.with_suffix(""))) for file in (one, two)]
     assert len(curves[0]) == len(curves[1]) == 40
     assert torch.allclose(*curves, rtol=0.02)

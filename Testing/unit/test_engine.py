@@ -10,7 +10,7 @@ from torch import nn
 from BreastTumorSegLib.core.errors import Cancelled, InputError, OutOfMemoryError
 from BreastTumorSegLib.core.events import Events
 from BreastTumorSegLib.networks.bundle import Bundle, ModelDescription, default_model, load_bundle
-from BreastTumorSegLib.networks.inputs import bounding_box, joint_z_score, pad_to_multiple
+from BreastTumorSegLib.networks.inputs import bounding_box, normalised, pad_to_multiple
 from BreastTumorSegLib.networks.resunet import ResUNetConfig, resunet
 from BreastTumorSegLib.phantom.simulate import simulate_exam
 from BreastTumorSegLib.segmentation import engine, inference
@@ -108,7 +108,7 @@ def inputs():
         description = load_bundle(default_model(task), task).description
         exam = simulate_exam("DUKE", 100, description.spacing_mm, phases=2)
         box = bounding_box(exam.breast > 0, 5) if task == "tumor" else (slice(None),) * 3
-        image = joint_z_score(exam.data[: len(description.phases)][(slice(None), *box)])
+        image = normalised(exam.data[: len(description.phases)][(slice(None), *box)], description.normalisation)
         found[task] = image, exam.breast[box] > 0
     return found
 
@@ -477,7 +477,7 @@ def test_threads_are_shared_among_the_workers(monkeypatch):
     from BreastTumorSegLib.core import machine
 
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.setattr(machine, "_cores", lambda: 8)
+    monkeypatch.setattr(machine, "cores", lambda: 8)
     for workers, threads in (("", 8), ("1", 8), ("3", 2), ("20", 1), ("x", 8), ("0", 8)):
         monkeypatch.setenv("BREAST_TUMOR_SEG_WORKERS", workers)
         assert machine.worker_threads() == threads

@@ -45,6 +45,8 @@ def test_every_wrong_field_is_named_at_once(written):
         ({"samples": {"patch": None, "batch": 1}}, 'windows must be "whole"'),
         ({"data": {"kind": "simulated"}, "steps_per_epoch": None}, "steps_per_epoch is needed"),
         ({"loss": {"name": "dicee"}}, "dice_ce"),
+        ({"model": training_runs.model(task="breast", field="breast")}, "whole exam"),
+        ({"model": training_runs.model(task="breast"), "data": {"kind": "cohort", "path": "c"}}, "masks of the cohort"),
         ({"model": training_runs.model(network={"name": "unet"})}, "resunet"),
     ],
 )
@@ -93,6 +95,26 @@ def test_a_variant_changes_what_it_names_and_nothing_else(tmp_path):
     assert (wide.samples.augmentation.gain, wide.samples.augmentation.flip) == (1.0, 0.5)
     assert wide.samples.patch == plain.samples.patch
     assert wide.out == config.out / "wide" / "DUKE"
+
+
+def test_a_variant_may_have_another_network_and_loss(tmp_path):
+    other = {"name": "segresnet", "in_channels": 2, "out_channels": 1, "features": 8, "blocks": [1, 1]}
+    variants = {"a": {}, "b": {"model": {"network": other}, "loss": {"name": "tversky"}}}
+    config = experiment(tmp_path / "cohort", variants=variants)
+    assert (config.run("b", "DUKE").model.network.name, config.run("b", "DUKE").loss.name) == ("segresnet", "tversky")
+    assert config.run("b", "DUKE").loss.bce_weight == 1.0  # its own, not that of the loss it replaces
+    assert config.run("a", "DUKE").model.network.name == "resunet"
+
+
+def test_a_wrong_variant_is_named_with_its_field(tmp_path):
+    with pytest.raises(ValidationError, match="variant odd: epochs"):
+        experiment(tmp_path / "cohort", variants={"odd": {"epochs": -1}})
+
+
+def test_a_bundle_may_be_a_folder_beside_the_file_or_a_name(tmp_path, written):
+    (tmp_path / "mine").mkdir()
+    assert read_config(written(start_from="mine"), TrainingConfig).start_from == str(tmp_path / "mine")
+    assert read_config(written(encoder={"bundle": "tumor-resunet"}), TrainingConfig).encoder.bundle == "tumor-resunet"
 
 
 @pytest.mark.parametrize("variants", [{"a/b": {}}, {"a": {"epochs": -1}}, {}])

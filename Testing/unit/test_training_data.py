@@ -11,12 +11,18 @@ import torch
 import training_runs
 from BreastTumorSegLib.core.errors import InputError, OutputError
 from BreastTumorSegLib.core.events import Events
-from BreastTumorSegLib.io.cohort import read_cohort
+from BreastTumorSegLib.io.cohort import Cohort, read_cohort
 from BreastTumorSegLib.networks.bundle import ModelDescription
 from BreastTumorSegLib.training.cache import ContentCache
 from BreastTumorSegLib.training.config import CohortData, SampleConfig, SimulatedData
 from BreastTumorSegLib.training.samples import Samples, thinned
-from BreastTumorSegLib.training.volumes import CohortSource, PreparedCohort, SimulatedSource, TrainingVolume
+from BreastTumorSegLib.training.volumes import (
+    CohortSource,
+    PreparedCohort,
+    SimulatedSource,
+    TrainingVolume,
+    open_cohort,
+)
 
 CASES = [("DUKE", 100), ("ISPY2", 102)]
 
@@ -126,10 +132,11 @@ def test_another_spacing_is_another_entry(cohort, tmp_path):
     assert prepared(cohort, tmp_path).folder(case) != prepared(cohort, tmp_path, spacing_mm=16.0).folder(case)
 
 
-def test_a_missing_breast_mask_names_the_remedy(cohort, tmp_path):
-    ready = prepared(cohort, tmp_path)
-    with pytest.raises(InputError, match="breast-unet"):
-        ready.folder(replace(ready.cohort.cases[0], breast=None))
+def test_missing_breast_masks_are_named_with_the_remedy(cohort, monkeypatch):
+    without = [replace(case, breast=None) for case in read_cohort(cohort)]
+    monkeypatch.setattr("BreastTumorSegLib.training.volumes.read_cohort", lambda *_: Cohort(tuple(without)))
+    with pytest.raises(InputError, match=r"DUKE_S000100, ISPY2_S000102.*breast-unet"):
+        open_cohort(CohortData(kind="cohort", path=cohort, breast="reference"), Events())
 
 
 def test_every_case_comes_once_an_epoch_and_epochs_differ(cohort, tmp_path):

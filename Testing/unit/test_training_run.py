@@ -3,16 +3,20 @@
 import csv
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
 import training_runs
-from BreastTumorSegLib.core.errors import Cancelled, InputError, OutputError
+from BreastTumorSegLib.core.errors import Cancelled, InputError, ModelError, OutOfMemoryError, OutputError
+from BreastTumorSegLib.core.events import Events
+from BreastTumorSegLib.io.cohort import Cohort, read_cohort
 from BreastTumorSegLib.networks.bundle import load_bundle
 from BreastTumorSegLib.training import engine
 from BreastTumorSegLib.training.run import split_cases
+from BreastTumorSegLib.training.validation import Validation
 
 CASES = [("DUKE", 100), ("DUKE", 101), ("ISPY2", 102), ("ISPY2", 103)]
 
@@ -46,7 +50,7 @@ def rows(path):
 def test_a_run_leaves_what_it_was_made_with_and_a_bundle_that_loads(alone):
     bundle = load_bundle("tiny", "tumor", alone.out / "models")
     assert bundle.description.network == alone.model.network
-    about = json.loads((alone.out / "run.json").read_text())
+    (about,) = json.loads((alone.out / "run.json").read_text())
     assert about["seed"] == 0 and {"BreastTumorSeg", "torch", "monai"} <= about["versions"].keys()
     assert [row["step"] for row in rows(alone.out / "steps.csv")] == [str(step) for step in range(1, 13)]
     assert {row["set"] for row in rows(alone.out / "validations.csv")} > {"all"}
@@ -111,16 +115,16 @@ def test_the_learning_rate_falls_as_the_schedule_says(cohort, tmp_path):
     config = training_runs.config(cohort, out=str(tmp_path / "run"), optimizer=optimizer)
     training_runs.run(config)
     rates = [float(row["learning_rate"]) for row in rows(config.out / "steps.csv")]
-    assert rates == [0.01] * 3 + [0.005] * 4 + [0.0025] * 4 + [0.00125]  # noted after the schedule's step
+    assert rates == [0.01] * 4 + [0.005] * 4 + [0.0025] * 4
 
 
 def test_a_polynomial_schedule_falls_with_its_power(alone):
     rates = [float(row["learning_rate"]) for row in rows(alone.out / "steps.csv")]
-    assert rates == pytest.approx([0.01 * (1 - step / 12) ** 1.5 for step in range(1, 13)])
+    assert rates == pytest.approx([0.01 * (1 - step / 12) ** 1.5 for step in range(12)])
 
 
 def test_training_ends_early_where_validation_gets_no_better(cohort, tmp_path, monkeypatch):
-    monkeypatch.setattr("BreastTumorSegLib.training.run.dice", lambda *_, **__: 0.5)
+    monkeypatch.setattr("BreastTumorSegLib.training.validation.dice", lambda *_, **__: 0.5)
     config = training_runs.config(
         cohort, out=str(tmp_path / "run"), epochs=10, validation={"share": 0.25, "patience": 2}
     )
@@ -130,7 +134,7 @@ def test_training_ends_early_where_validation_gets_no_better(cohort, tmp_path, m
 
 def test_the_best_validation_becomes_the_bundle(cohort, tmp_path, monkeypatch):
     scores = iter([0.0, 0.1, 0.9, 0.2, 0.3])  # the first one is the rehearsal
-    monkeypatch.setattr("BreastTumorSegLib.training.run.dice", lambda *_, **__: next(scores))
+    monkeypatch.setattr("BreastTumorSegLib.training.validation.dice", lambda *_, **__: next(scores))
     config = training_runs.config(cohort, out=str(tmp_path / "run"), epochs=4)
     training_runs.run(config)
     assert "those of step 8" in (config.out / "models" / "tiny" / "CARD.md").read_text()
@@ -162,8 +166,10 @@ def test_a_frozen_encoder_stays_as_it_was(alone, cohort, tmp_path):
     config = training_runs.config(cohort, out=str(tmp_path / "run"), encoder=start, epochs=1)
     training_runs.run(config)
     before, after = weights(alone), weights(config)
-    kept = {key for key in before if torch.equal(before[key], after[key])}
-    assert kept and kept < before.keys()
+    changed = {key for key in before if not torch.equal(before[key], after[key])}
+    # Of MONAI's U-Net, what goes down is "model.0" and what lies at the bottom "model.1.submodule".
+    encoder = {key for key in before if "model.0." in key or "submodule" in key}
+    assert encoder and changed and not changed & encoder
 
 
 def test_a_run_may_start_from_a_bundle(alone, cohort, tmp_path):
@@ -177,12 +183,64 @@ def test_a_run_may_start_from_a_bundle(alone, cohort, tmp_path):
     assert first[0] < 0.9 * first[1]
 
 
+def test_the_card_names_what_the_run_started_from(alone, cohort, tmp_path):
+    start = str(alone.out / "models" / "tiny")
+    config = training_runs.config(cohort, out=str(tmp_path / "run"), start_from=start, epochs=1)
+    training_runs.run(config)
+    assert "started from tiny (3 exams" in load_bundle("tiny", "tumor", config.out / "models").description.trained_on
+
+
 def test_exams_may_be_simulated_on_the_fly(cohort, tmp_path):
     data = {"kind": "simulated", "sites": ["ISPY2"], "validation": 1}
     config = training_runs.config(cohort, out=str(tmp_path / "run"), data=data, epochs=1)
     training_runs.run(config)
     bundle = load_bundle("tiny", "tumor", config.out / "models")
     assert bundle.description.trained_on == "simulated exams only"
+
+
+class CancelInValidation(Events):
+    """Asks to stop after the first case of a validation, but for the rehearsal."""
+
+    def __init__(self):
+        super().__init__()
+        self._seen = 0
+
+    def show(self, event):
+        self._seen += event.get("stage") == "validate"
+        if self._seen == 2:
+            self.cancel()
+
+
+def test_a_validation_that_was_stopped_is_made_up_for(cohort, tmp_path):
+    half = {"validation": {"share": 0.5}}  # two cases
+    alone = training_runs.config(cohort, out=str(tmp_path / "alone"), **half)
+    stopped = training_runs.config(cohort, out=str(tmp_path / "stopped"), **half)
+    training_runs.run(alone)
+    with pytest.raises(Cancelled, match="step 4: the same command"):
+        training_runs.run(stopped, CancelInValidation())
+    training_runs.run(stopped)
+    assert same(weights(stopped), weights(alone))
+    assert (stopped.out / "validations.csv").read_text() == (alone.out / "validations.csv").read_text()
+
+
+def test_a_run_that_never_had_a_checkpoint_begins_its_tables_again(alone, cohort, tmp_path):
+    config = training_runs.config(cohort, out=str(tmp_path / "run"), average=0.9)
+    config.out.mkdir()
+    (config.out / "steps.csv").write_text("step,epoch,loss,learning_rate\n1,1,9.0,9.0\n")
+    training_runs.run(config)
+    assert (config.out / "steps.csv").read_text() == (alone.out / "steps.csv").read_text()
+
+
+def test_sites_may_have_any_name(cohort, tmp_path):
+    lines = ["case,site,phases,times,tumor,breast"]
+    for case in read_cohort(cohort).cases[:2]:
+        times = ";".join(map(str, case.times))
+        lines.append(f"{case.name},Köln,{case.phases[0].parent},{times},{case.tumors[0]},{case.breast}")
+    (tmp_path / "cohort.csv").write_text("\n".join(lines), encoding="utf-8")
+    data = {**training_runs.fields(cohort)["data"], "path": str(tmp_path / "cohort.csv")}
+    config = training_runs.config(cohort, out=str(tmp_path / "run"), data=data, validation={"share": 0.5})
+    training_runs.run(config)
+    assert "Köln" in (config.out / "validations.csv").read_text(encoding="utf-8")
 
 
 # -- what ends a run before it begins --------------------------------------------------------------------------------
@@ -196,6 +254,54 @@ def test_every_problem_of_the_cohort_is_told_at_once(tmp_path):
         training_runs.run(training_runs.config(cohort))
     assert "DUKE_S000100" in str(caught.value) and "DUKE_S000101" in str(caught.value)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_cohort_that_has_changed_is_refused(tmp_path):
+    """Another number of cases draws another split: what trained would validate."""
+    cohort = training_runs.write_cohort(tmp_path / "cohort", CASES)
+    config = training_runs.config(cohort, epochs=1)
+    training_runs.run(config)
+    training_runs.write_cohort(cohort, [("ISPY2", 104)])
+    with pytest.raises(InputError, match=r"other cases.*split\.csv"):
+        training_runs.run(config)
+
+
+def test_cases_of_an_official_test_split_are_not_touched(cohort, tmp_path):
+    official = read_cohort(cohort)
+    marked = [replace(case, split="test" if case.site == "ISPY2" else "") for case in official]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("BreastTumorSegLib.training.run.open_cohort", lambda *_: Cohort(tuple(marked)))
+        config = training_runs.config(cohort, out=str(tmp_path / "run"), validation={"share": 0.5}, epochs=1)
+        training_runs.run(config)
+    assert {row["site"] for row in rows(config.out / "split.csv")} == {"DUKE"}
+
+
+def test_a_bundle_of_another_size_to_start_from_is_told_before_the_exams_are_prepared(alone, cohort, tmp_path):
+    network = {**training_runs.model()["network"], "channels": [4, 16]}
+    start = str(alone.out / "models" / "tiny")
+    data = {**training_runs.fields(cohort)["data"], "cache": str(tmp_path / "cache")}
+    model = training_runs.model(network=network)
+    config = training_runs.config(cohort, out=str(tmp_path / "run"), model=model, start_from=start, data=data)
+    with pytest.raises(ModelError, match="another network"):
+        training_runs.run(config)
+    assert not (tmp_path / "cache").exists()
+
+
+def test_the_largest_case_is_rehearsed(cohort, tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(Validation, "_dice", lambda _, network, volume: seen.append(volume.label.numel()) or 0.5)
+    config = training_runs.config(cohort, out=str(tmp_path / "run"), epochs=1, validation={"share": 0.5})
+    training_runs.run(config)
+    assert len(seen) == 3 and seen[0] == max(seen)
+
+
+def test_memory_that_runs_out_is_told_as_that(cohort, tmp_path, monkeypatch):
+    def out_of_memory(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(Validation, "_dice", out_of_memory)
+    with pytest.raises(OutOfMemoryError, match=r"samples\.patch"):
+        training_runs.run(training_runs.config(cohort, out=str(tmp_path / "run")))
 
 
 def test_too_little_space_is_told_before_training(cohort, tmp_path, monkeypatch):
