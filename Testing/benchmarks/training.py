@@ -21,16 +21,15 @@ from monai.transforms import (
     Compose,
     ConcatItemsd,
     EnsureChannelFirstd,
-    LoadImaged,
     NormalizeIntensityd,
-    Orientationd,
     RandCropByPosNegLabeld,
     RandFlipd,
-    Spacingd,
+    SelectItemsd,
     SpatialPadd,
 )
 
 from BreastTumorSegLib.core.events import Events
+from BreastTumorSegLib.io import read_volume
 from BreastTumorSegLib.io.cohort import Cohort, read_cohort
 from BreastTumorSegLib.networks.catalogue import build_network
 from BreastTumorSegLib.phantom.simulate import simulate_cohort
@@ -81,23 +80,23 @@ def ours(folder: Path, steps: int, out: str) -> float:
 
 
 def plain_data(cohort: Cohort) -> CacheDataset:
-    """The exams as MONAI's tutorials prepare them."""
-    keys = ["pre", "post"]
-    files = [{"pre": case.phases[0], "post": case.phases[1], "label": case.tumors[0]} for case in cohort]
+    """The exams as MONAI's tutorials prepare them, cached in memory; they have the network's grid already."""
+    exams = []
+    for case in cohort:
+        names = {"pre": case.phases[0], "post": case.phases[1], "label": case.tumors[0]}
+        exams.append({name: read_volume(file)[0].astype("float32") for name, file in names.items()})
     transform = Compose(
         [
-            LoadImaged([*keys, "label"]),
-            EnsureChannelFirstd([*keys, "label"]),
-            Orientationd([*keys, "label"], axcodes="LPS", labels=None),
-            Spacingd([*keys, "label"], (SPACING_MM,) * 3, mode=("bilinear", "bilinear", "nearest")),
-            ConcatItemsd(keys, "image"),
+            EnsureChannelFirstd(["pre", "post", "label"], channel_dim="no_channel"),
+            ConcatItemsd(["pre", "post"], "image"),
+            SelectItemsd(["image", "label"]),
             NormalizeIntensityd("image"),
             SpatialPadd(["image", "label"], PATCH),
             RandCropByPosNegLabeld(["image", "label"], "label", PATCH, num_samples=1),
             *(RandFlipd(["image", "label"], 0.5, axis) for axis in range(3)),
         ]
     )
-    return CacheDataset(files, transform, progress=False)
+    return CacheDataset(exams, transform, progress=False)
 
 
 def plain(data: CacheDataset, steps: int) -> float:
@@ -106,6 +105,7 @@ def plain(data: CacheDataset, steps: int) -> float:
     optimizer, loss_of = torch.optim.Adam(network.parameters(), 0.001), DiceCELoss(sigmoid=True)
     done = 0
     while True:
+        # Each exam's samples are a list of one, which MONAI's loader flattens.
         for batch in DataLoader(data, batch_size=BATCH, shuffle=True, drop_last=True):
             optimizer.zero_grad()
             loss_of(network(batch["image"]), batch["label"]).backward()
