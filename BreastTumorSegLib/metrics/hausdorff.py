@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from BreastTumorSegLib.metrics.nearest import Surface, lengths
+from BreastTumorSegLib.metrics.nearest import Surface, lengths, side_by_side
 
 LARGE, SMALL = 12, 4
 """Edges of the cubes, in voxels, of which one voxel is measured."""
@@ -31,8 +31,7 @@ def hausdorff_percentile(a: Surface, b: Surface, percent: float) -> float:
         _Directed.measure_highest,
         _Directed.measure_rest,
     ):
-        for directed in both:
-            step(directed)
+        side_by_side(step, both)
         _leave_smaller(both)
     return max(directed.percentile for directed in both)
 

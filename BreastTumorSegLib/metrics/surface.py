@@ -13,7 +13,7 @@ import numpy as np
 
 from BreastTumorSegLib.core.boxes import Box, bounding_box, united, widened
 from BreastTumorSegLib.metrics.hausdorff import hausdorff_percentile
-from BreastTumorSegLib.metrics.nearest import Spacing, Surface, lengths
+from BreastTumorSegLib.metrics.nearest import Spacing, Surface, lengths, side_by_side
 
 
 class SurfaceDistances(NamedTuple):
@@ -39,7 +39,7 @@ def surface_distances(a: np.ndarray, b: np.ndarray, spacing_zyx: Spacing) -> Sur
     surfaces = _surfaces(a, b, spacing_zyx, border=True)
     if not all(map(len, surfaces)):
         return SurfaceDistances(_without(surfaces), _without(surfaces))
-    to_b, to_a = (_distances(*pair) for pair in (surfaces, surfaces[::-1]))
+    to_b, to_a = side_by_side(lambda pair: _distances(*pair), (surfaces, surfaces[::-1]))
     return SurfaceDistances(
         float(max(np.percentile(to_b, 95), np.percentile(to_a, 95))), float(np.concatenate([to_b, to_a]).mean())
     )
@@ -59,12 +59,11 @@ def hausdorff95(a: np.ndarray, b: np.ndarray, spacing_zyx: Spacing, border: bool
 
 
 def _surfaces(a: np.ndarray, b: np.ndarray, spacing: Spacing, border: bool) -> tuple[Surface, Surface]:
-    boxes = bounding_box(a), bounding_box(b)
-    around = united(*boxes)
-    first, second = (
-        Surface(_surface(mask, box, border), box, around, spacing) for mask, box in zip((a, b), boxes, strict=True)
+    first, second = side_by_side(bounding_box, (a, b))
+    around = united(first, second)
+    return side_by_side(
+        lambda part: Surface(_surface(*part, border), part[1], around, spacing), ((a, first), (b, second))
     )
-    return first, second
 
 
 def _without(surfaces: tuple[Surface, Surface]) -> float:
