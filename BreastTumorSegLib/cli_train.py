@@ -14,7 +14,7 @@ from BreastTumorSegLib.cli_progress import Progress, ProgressForm, TextEvents, d
 from BreastTumorSegLib.core.events import Events, JsonEvents
 from BreastTumorSegLib.core.job import reporting
 
-Config = Annotated[Path, typer.Argument(help="YAML; docs/training.md has every field.", exists=True, dir_okay=False)]
+Config = Annotated[Path, typer.Argument(help="YAML; docs/training.md has every field.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 
 SHOW_EVERY_S = 10.0

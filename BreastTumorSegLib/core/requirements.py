@@ -22,7 +22,7 @@ REQUIRED = (
 )
 """Names and lowest versions; a test holds this to what pyproject.toml says."""
 
-_MODULES = {"scikit-learn": "sklearn", "pillow": "PIL"}
+_MODULES = {"scikit-learn": "sklearn", "pillow": "PIL", "pyyaml": "yaml", "pytorch-ignite": "ignite"}
 _PACKAGES = {module: package for package, module in _MODULES.items()}
 
 
