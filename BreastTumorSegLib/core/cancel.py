@@ -41,7 +41,7 @@ def cancellable(events: Events, unfinished: Path | None = None, listen: bool = F
     wake.setblocking(False)
     timer = threading.Timer(GRACE_S, _end, args=(events, unfinished))
     timer.daemon = True
-    heed_signals()
+    signal.signal(signal.SIGTERM, lambda _number, frame: _stop(events, frame))
     signal.set_wakeup_fd(wake.fileno(), warn_on_full_buffer=False)
     threading.Thread(target=_hear_signal, args=(heard, timer), daemon=True).start()
     if listen:
@@ -53,6 +53,25 @@ def cancellable(events: Events, unfinished: Path | None = None, listen: bool = F
         timer.cancel()
         signal.set_wakeup_fd(-1)
         wake.close()
+
+
+def _stop(events: Events, frame: FrameType | None) -> None:
+    """Raise, but not in the middle of an import: libraries' C++ aborts the process where Python raises under it.
+
+    Then the next progress raises, or the timer ends the process.
+    """
+    if _imports(frame):
+        events.cancel()
+    else:
+        _raise_cancelled(signal.SIGTERM, frame)
+
+
+def _imports(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _raise_cancelled(_number: int, _frame: FrameType | None) -> None:
