@@ -43,6 +43,7 @@ class Case:
         breast: Mask of the breasts, any label above 0.
         split: "train", "test", or "" where there is no official split.
         groups: What subgroups are made of: age, menopausal_status, breast_density, where known.
+        simulated: Whether its json says that no patient is behind it.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Case:
     breast: Path | None = None
     split: str = ""
     groups: Mapping[str, str] = field(default_factory=dict, hash=False)
+    simulated: bool = False
 
 
 @dataclass(frozen=True)
@@ -140,6 +142,7 @@ def read_mama_mia(folder: Path, labels: Literal["expert", "automatic"] = "expert
                 breast if breast.is_file() else None,
                 splits.get(name.upper(), ""),
                 info.groups,
+                info.simulated,
             )
         )
     return Cohort(tuple(cases), tuple(problems), (note,) if note else ())
@@ -166,6 +169,7 @@ def _mask_of(folder: Path, name: str) -> Path:
 class _Info:
     times: tuple[float, ...] = ()
     groups: Mapping[str, str] = field(default_factory=dict)
+    simulated: bool = False
 
 
 def _info_of(folder: Path, name: str, row: Mapping[str, str]) -> tuple[_Info, list[str]]:
@@ -178,7 +182,8 @@ def _info_of(folder: Path, name: str, row: Mapping[str, str]) -> tuple[_Info, li
     except ValueError as error:
         return _Info(), [f"{name}: {file or 'its acquisition_times in the clinical table'} can't be read: {error}."]
     clinical = info.get("clinical_data")
-    return _Info(times, groups_of(row) | groups_of(clinical if isinstance(clinical, Mapping) else info)), []
+    groups = groups_of(row) | groups_of(clinical if isinstance(clinical, Mapping) else info)
+    return _Info(times, groups, info.get("simulated") is True), []
 
 
 def _read_splits(file: Path) -> tuple[dict[str, str], list[str]]:

@@ -18,7 +18,9 @@ def trained_on(config: TrainingConfig, cases: Sequence[Case], starts: Sequence[M
         exams = "simulated exams only"
     else:
         counts = Counter(case.site for case in cases)
-        exams = f"{len(cases)} exams: " + ", ".join(f"{counts[site]} {site}" for site in sorted(counts))
+        made = sum(case.simulated for case in cases)
+        kind = "exams" if not made else "simulated exams" if made == len(cases) else f"exams, {made} of them simulated"
+        exams = f"{len(cases)} {kind}: " + ", ".join(f"{counts[site]} {site}" for site in sorted(counts))
     return "; ".join([exams, *(f"started from {start.name} ({start.trained_on})" for start in starts)])
 
 
@@ -67,7 +69,7 @@ def _recipe(config: TrainingConfig) -> str:
     size = " x ".join(map(str, patch)) if patch else "whole fields"
     return (
         f"{config.loss.name} loss; {_optimizer(config.optimizer)}; {samples.batch} samples a step, {size}, "
-        f"{samples.tumor_share:.0%} of them around a tumour; {_augmentation(config)}; "
+        f"{f'{samples.tumor_share:.0%} of them around a tumour; ' if patch else ''}{_augmentation(config)}; "
         f"{'averaged weights; ' if config.average else ''}{config.precision}; seed {config.seed}"
     )
 

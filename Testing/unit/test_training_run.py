@@ -62,7 +62,7 @@ def test_a_run_leaves_what_it_was_made_with_and_a_bundle_that_loads(alone):
 def test_the_bundle_names_the_exams_it_learned_from(alone):
     sites = [row["site"] for row in rows(alone.out / "split.csv") if row["set"] == "training"]
     said = load_bundle("tiny", "tumor", alone.out / "models").description.trained_on
-    assert said == "3 exams: " + ", ".join(f"{sites.count(site)} {site}" for site in sorted(set(sites)))
+    assert said == "3 simulated exams: " + ", ".join(f"{sites.count(site)} {site}" for site in sorted(set(sites)))
 
 
 @pytest.mark.parametrize("step", [2, 4, 7, 9])
@@ -187,7 +187,10 @@ def test_the_card_names_what_the_run_started_from(alone, cohort, tmp_path):
     start = str(alone.out / "models" / "tiny")
     config = training_runs.config(cohort, out=str(tmp_path / "run"), start_from=start, epochs=1)
     training_runs.run(config)
-    assert "started from tiny (3 exams" in load_bundle("tiny", "tumor", config.out / "models").description.trained_on
+    assert (
+        "started from tiny (3 simulated exams"
+        in load_bundle("tiny", "tumor", config.out / "models").description.trained_on
+    )
 
 
 def test_exams_may_be_simulated_on_the_fly(cohort, tmp_path):
