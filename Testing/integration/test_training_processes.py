@@ -13,6 +13,8 @@ import torch
 from safetensors.torch import load_file
 
 import training_runs
+from BreastTumorSegLib.core.errors import Cancelled
+from BreastTumorSegLib.training.config import TrainingConfig, read_config
 
 CASES = [("DUKE", 100), ("ISPY2", 102), ("ISPY2", 103)]
 COMMAND = [sys.executable, "-m", "BreastTumorSegLib", "train"]
@@ -92,17 +94,41 @@ def test_a_signal_ends_the_run_with_a_checkpoint(written):
     assert 20 <= state["engine"]["iteration"] < 300
 
 
+def torchrun(*words):
+    """Two processes of the command line."""
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
+    command = [*launcher, "BreastTumorSegLib", *map(str, words), "--device", "cpu"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.slow
-def test_two_processes_learn_as_one_does(written):
+def test_two_processes_learn_as_one_does_and_go_on_where_one_was(written):
     """Same samples, shared out: only the order of summation differs."""
     one, two = written("one", epochs=4), written("two", epochs=4)
     finish(one)
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
-    command = [*torchrun, "BreastTumorSegLib", "train", str(two), "--device", "cpu"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stderr
-    assert json.loads((two.with_suffix("") / "run.json").read_text())[0]["processes"] == 2
+    with pytest.raises(Cancelled):
+        training_runs.run(read_config(two, TrainingConfig), training_runs.CancelAt(7))
+    torchrun("train", two)
+    starts = json.loads((two.with_suffix("") / "run.json").read_text())
+    assert [start["processes"] for start in starts] == [1, 2]
     curves = [torch.tensor(losses(file.with_suffix(""))) for file in (one, two)]
     assert len(curves[0]) == len(curves[1]) == 40
+    assert torch.equal(curves[0][:7], curves[1][:7])
+    assert torch.allclose(curves[0][7:12], curves[1][7:12], rtol=1e-4)
     assert torch.allclose(*curves, rtol=0.02)
-    assert torch.allclose(curves[0][:5], curves[1][:5], rtol=1e-4)
+
+
+@pytest.mark.slow
+def test_two_processes_hold_every_site_out(cohort, tmp_path):
+    training = training_runs.fields(cohort, epochs=1, validation={"share": 0.5})
+    content = {"out": str(tmp_path / "out"), "data": training.pop("data"), "held_out": ["DUKE"]}
+    training.pop("out")
+    file = training_runs.write_yaml(tmp_path / "experiment.yaml", content | {"training": training})
+    torchrun("leave-one-out", file)
+    with (tmp_path / "out" / "table1.csv").open(newline="") as table:
+        rows = list(csv.DictReader(table))
+    assert [(row["breast_masking"], row["set"], row["cases"]) for row in rows] == [
+        (masking, name, "1") for masking in ("none", "breast") for name in ("validation", "validation ISPY2", "test")
+    ]
+    assert (tmp_path / "out" / "table1.png").is_file()
