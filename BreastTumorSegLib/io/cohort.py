@@ -294,11 +294,15 @@ def _problems_of(case: Case) -> list[str]:
 
 
 def _name_problems(case: Case) -> list[str]:
-    plain = case.name and Path(case.name).name == case.name and not set(case.name) & set(':*?"<>|\\')
-    found = [] if plain else [f"{case.name!r} can't be a file's name."]
+    # An experiment has a folder of each site, and one of each case.
+    found = [f"{name!r} can't be a file's name." for name in (case.name, case.site) if not _is_plain(name)]
     if case.split not in _SPLIT_NAMES:
         found.append(f"the split {case.split!r} is neither train nor test.")
     return found
+
+
+def _is_plain(name: str) -> bool:
+    return bool(name) and not name.startswith(".") and not set(name) & set('/\\:*?"<>|')
 
 
 def _time_problems(case: Case) -> list[str]:

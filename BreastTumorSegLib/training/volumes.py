@@ -100,8 +100,9 @@ class PreparedCohort:
             else:
                 lacking.append(case)
         self._require_space(lacking)
-        own = lacking[rank() :: process_count()]
-        for number, case in enumerate([*own, *(case for case in lacking if case not in own)]):
+        # Each process makes its own share first, then what the others have not made by then.
+        others = [case for number, case in enumerate(lacking) if number % process_count() != rank()]
+        for number, case in enumerate([*lacking[rank() :: process_count()], *others]):
             events.progress("prepare", number, len(lacking))
             self.folder(case)
         events.progress("prepare", len(lacking), len(lacking))

@@ -168,6 +168,8 @@ def problems(sound, **changes):
         ({"breast": Path("/no/breast.nii.gz")}, "A_1: /no/breast.nii.gz does not exist."),
         ({"split": "validation"}, "A_1: the split 'validation' is neither train nor test."),
         ({"name": "a/b"}, "a/b: 'a/b' can't be a file's name."),
+        ({"name": ".."}, "..: '..' can't be a file's name."),
+        ({"site": "../other"}, "A_1: '../other' can't be a file's name."),
         ({"name": ""}, "(no name): '' can't be a file's name."),
     ],
 )
