@@ -222,7 +222,7 @@ class LeaveOneOutConfig(_Config):
     @model_validator(mode="after")
     def _every_run_is_sound(self) -> LeaveOneOutConfig:
         for variant in self.variants:
-            if not re.fullmatch(r"[\w.-]+", variant):
+            if not re.fullmatch(r"\w[\w.-]*", variant):
                 raise ValueError(f"variant {variant!r} can't be a folder's name")
             try:
                 self.run(variant, "SITE")

@@ -8,6 +8,7 @@ from pydantic import ValidationError
 import training_runs
 from BreastTumorSegLib.core.errors import InputError
 from BreastTumorSegLib.networks.catalogue import build_network
+from BreastTumorSegLib.training.augmentation import FLIPS, WIDE
 from BreastTumorSegLib.training.config import LeaveOneOutConfig, TrainingConfig, read_config, write_config
 
 
@@ -77,7 +78,14 @@ def test_the_papers_network_and_recipe_are_those_published():
     assert round(parameters / 1e6, 2) == 31.56
     assert (config.samples.batch, config.samples.patch, config.epochs) == (12, (128, 128, 128), 100)
     assert (config.optimizer.name, config.optimizer.learning_rate, config.optimizer.power) == ("adam", 0.01, 1.5)
+    assert config.samples.augmentation == FLIPS
     assert (config.loss.name, config.validation.patience, config.validation.share) == ("dice", 20, 0.2)
+
+
+def test_the_remedy_on_mama_mia_augments_widely():
+    config = read_config(CONFIGS[0].with_name("leave-one-out-mama-mia.yaml"), LeaveOneOutConfig)
+    assert config.run("as-published", "DUKE").samples.augmentation == FLIPS
+    assert config.run("breast-and-wide", "DUKE").samples.augmentation == WIDE
 
 
 def experiment(cohort, **changes):
@@ -117,7 +125,7 @@ def test_a_bundle_may_be_a_folder_beside_the_file_or_a_name(tmp_path, written):
     assert read_config(written(encoder={"bundle": "tumor-resunet"}), TrainingConfig).encoder.bundle == "tumor-resunet"
 
 
-@pytest.mark.parametrize("variants", [{"a/b": {}}, {"a": {"epochs": -1}}, {}])
+@pytest.mark.parametrize("variants", [{"a/b": {}}, {"..": {}}, {"a": {"epochs": -1}}, {}])
 def test_a_senseless_variant_is_refused_before_any_run(tmp_path, variants):
     with pytest.raises(ValidationError):
         experiment(tmp_path / "cohort", variants=variants)
