@@ -10,6 +10,17 @@ from BreastTumorSegLib.training.config import TrainingConfig
 SPACING_MM = 8.0
 
 
+MULTI_PHASE = {
+    "name": "spatial_temporal",
+    "channels": [4, 8],
+    "width": 8,
+    "layers": 1,
+    "heads": 2,
+    "hidden": 16,
+    "block": [2, 2, 2],
+}
+
+
 def write_cohort(folder, cases):
     """Simulated exams with voxels of 8 mm; `cases` are pairs of site and seed."""
     for site, seed in cases:

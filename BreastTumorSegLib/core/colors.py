@@ -11,6 +11,9 @@ CURVE_TYPES = ("#c3c9d1", "#3b7dbd", "#f0b429", "#c2352b")
 SCORES = ("#2c7bb6", "#abd9e9", "#fdae61", "#d7191c")
 """One a score, from Good to Missed; ColorBrewer's RdYlBu."""
 
+UNCERTAINTY = ((0.25, "#fee391"), (0.5, "#fe9929"), (0.75, "#cc4c02"))
+"""From which uncertainty on a voxel has which colour; ColorBrewer's YlOrBr."""
+
 # Krzywinski's twelve colours for colour blindness (mk.bcgsc.ca/colorblind), cool to warm first.
 CLUSTERS = (
     "#008df9",

@@ -11,6 +11,7 @@ from BreastTumorSegLib.core.errors import BreastTumorSegError, Cancelled
 PREFIX = "@bts "
 
 SEGMENT_STAGES = ("headers", "load", "models", "breast", "tumor", "kinetics", "clusters", "lesions", "write", "report")
+NONCONTRAST_STAGES = ("headers", "load", "models", "breast", "clusters", "tumor", "lesions", "write", "report")
 """Stages of `segment`, in order; only DICOM has "headers"."""
 
 CONVERT_STAGES = ("headers", "load", "write")

@@ -9,12 +9,16 @@ from typing import Any
 
 import numpy as np
 
+from BreastTumorSegLib.core.errors import InputError
 from BreastTumorSegLib.core.geometry import Geometry
 
 # A bolus takes most of a minute to reach the breast: earlier phases don't show it (design: first post 60 to 450 s).
 FIRST_POST_AT_LEAST_S = 60.0
 # A longer gap can't be the injection's: the table was left, or the patient was moved, between the two phases.
 LONGEST_PRE_TO_POST_S = 600.0
+
+ONE_PHASE = "Only models that work without contrast can be used; for all others give the post-contrast phases, too."
+"""What can be done with an exam of one phase."""
 
 
 class TimeSource(str, Enum):
@@ -127,6 +131,20 @@ class Exam:
     def first_post(self) -> np.ndarray:
         """First post-contrast phase, (Z, Y, X), chosen by time."""
         return self.data[first_post_index(self.times)]
+
+
+def require_contrast(exam: Exam, otherwise: str = "") -> None:
+    """Refuse an exam of one phase, for what needs contrast.
+
+    Args:
+        otherwise: Ends the remedy: what can be done without the other phases.
+
+    Raises:
+        InputError: It has one phase.
+    """
+    if len(exam.table.phases) < 2:
+        message = f"There is one phase only, '{exam.table.phases[0].name}', and this needs contrast."
+        raise InputError(message, f"Give the post-contrast phases, too{otherwise}.")
 
 
 def first_post_index(times: tuple[float, ...]) -> int:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
+from contextlib import suppress
 from pathlib import Path
 
 REGISTRY = "registry.json"
+DESCRIPTION = "model.json"
+"""Of a bundle, in its folder."""
 
 
 def models_folder() -> Path:
@@ -18,3 +22,13 @@ def models_folder() -> Path:
         return Path(named)
     inside = package / "models"
     return inside if (inside / REGISTRY).is_file() else package.parent / "models"
+
+
+def maps_of(name: str, folder: Path | None = None) -> str | None:
+    """Name of the model for clusters that a model takes maps of, by its description alone.
+
+    None for most models; and where the description can't be read, which loading it tells.
+    """
+    with suppress(OSError, ValueError, AttributeError):
+        return json.loads(((folder or models_folder()) / name / DESCRIPTION).read_bytes()).get("maps")
+    return None

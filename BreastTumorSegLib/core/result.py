@@ -18,6 +18,13 @@ CURVE_TYPES = ("not enhancing", "persistent", "plateau", "washout")
 SIZE_CATEGORIES = ("<= 20 mm", "> 20 to <= 50 mm", "> 50 mm")
 """Size categories by the longest 3D diameter. Not a T-stage: T4 can't be read off a size."""
 
+NONCONTRAST_NOTICE = (
+    "No contrast is used: the networks see the pre-contrast phase alone. The heterogeneity map is their prediction, "
+    "not a measurement. The uncertainty map shows where they are unsure. Lesions are missed, and marked where there "
+    "are none, far more often than with contrast."
+)
+"""What everybody must know who looks at a `NonContrastResult`; the report and Slicer's panels say it in these words."""
+
 
 def size_category(diameter_mm: float) -> str:
     """Size category of a longest 3D diameter in millimetres; exactly 20.0 mm is in the first, 50.0 mm in the second."""
@@ -25,8 +32,8 @@ def size_category(diameter_mm: float) -> str:
 
 
 @dataclass(frozen=True)
-class Lesion:
-    """Measurements of one lesion.
+class FoundLesion:
+    """What is measured of a lesion whether contrast was used or not.
 
     Attributes:
         label: Its label in the tumour mask, from 1, largest first.
@@ -34,13 +41,7 @@ class Lesion:
         centre: LPS position of its centroid, millimetres.
         volume_ml: Volume in millilitres.
         diameter_mm: Longest 3D diameter in millimetres.
-        peak_pe: 95th percentile of the early percent enhancement (`KineticMaps.early`), in percent.
-        ser: Median signal enhancement ratio; NaN with one post-contrast phase.
-        curve_shares: Share of its voxels in each of `CURVE_TYPES`; sums to 1, or all NaN with one post-contrast phase.
-        worst_curve: Most suspicious of `CURVE_TYPES` that any connected group of its voxels has; "" with one
-            post-contrast phase.
         confidence: Mean tumour probability inside, 0 to 1.
-        ftv_ml: Functional tumour volume of its voxels in millilitres; NaN with one post-contrast phase.
     """
 
     label: int
@@ -48,17 +49,44 @@ class Lesion:
     centre: tuple[float, float, float]
     volume_ml: float
     diameter_mm: float
-    peak_pe: float
-    ser: float
-    curve_shares: tuple[float, float, float, float]
-    worst_curve: str
     confidence: float
-    ftv_ml: float = float("nan")
 
     @property
     def size_category(self) -> str:
         """Size category by the longest 3D diameter."""
         return size_category(self.diameter_mm)
+
+
+@dataclass(frozen=True)
+class Lesion(FoundLesion):
+    """Measurements of one lesion that was seen with contrast.
+
+    Attributes:
+        peak_pe: 95th percentile of the early percent enhancement (`KineticMaps.early`), in percent.
+        ser: Median signal enhancement ratio; NaN with one post-contrast phase.
+        curve_shares: Share of its voxels in each of `CURVE_TYPES`; sums to 1, or all NaN with one post-contrast phase.
+        worst_curve: Most suspicious of `CURVE_TYPES` that any connected group of its voxels has; "" with one
+            post-contrast phase.
+        ftv_ml: Functional tumour volume of its voxels in millilitres; NaN with one post-contrast phase.
+    """
+
+    peak_pe: float
+    ser: float
+    curve_shares: tuple[float, float, float, float]
+    worst_curve: str
+    ftv_ml: float = float("nan")
+
+
+@dataclass(frozen=True)
+class NonContrastLesion(FoundLesion):
+    """One lesion that a network found without contrast. Nothing of its enhancement is known.
+
+    Attributes:
+        cluster_shares: Share of its voxels that the network predicts not to enhance, then of those in each cluster
+            from persistent to washout; sums to 1.
+    """
+
+    cluster_shares: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -126,17 +154,13 @@ class Clusters:
 
 
 @dataclass(frozen=True)
-class ExamResult:
-    """All that `segment` found in one exam. Arrays are (Z, Y, X) on the exam's grid.
+class FoundInExam:
+    """What `segment` found in one exam, whether contrast was used or not. Arrays are (Z, Y, X) on the exam's grid.
 
     Attributes:
         breast: uint8, 0 background, 1 right breast, 2 left breast.
         tumor: uint8, 0 background, 1 to N lesions.
         probability: float32, tumour probability, 0 to 1.
-        maps: Kinetic maps, and where they were read.
-        ftv: uint8, functional tumour volume of the breasts, 1 right, 2 left.
-        ftv_ml: The same in millilitres, by "right" and "left"; NaN with one post-contrast phase.
-        lesions: One a label of `tumor`, in order.
         manifest: What `result.json` holds: versions, device, models, timings; no patient data.
     """
 
@@ -144,10 +168,41 @@ class ExamResult:
     breast: np.ndarray
     tumor: np.ndarray
     probability: np.ndarray
+    warnings: tuple[str, ...] = field(default=(), kw_only=True)
+    manifest: dict[str, Any] = field(default_factory=dict, kw_only=True)
+
+
+@dataclass(frozen=True)
+class ExamResult(FoundInExam):
+    """All that `segment` found in one exam with contrast.
+
+    Attributes:
+        maps: Kinetic maps, and where they were read.
+        ftv: uint8, functional tumour volume of the breasts, 1 right, 2 left.
+        ftv_ml: The same in millilitres, by "right" and "left"; NaN with one post-contrast phase.
+        lesions: One a label of `tumor`, in order.
+    """
+
     maps: KineticMaps
     ftv: np.ndarray
     ftv_ml: dict[str, float]
     clusters: Clusters
     lesions: tuple[Lesion, ...]
-    warnings: tuple[str, ...] = ()
-    manifest: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class NonContrastResult(FoundInExam):
+    """All that `segment` found in the pre-contrast phase alone. The clusters are a prediction, not a measurement.
+
+    Attributes:
+        predicted: uint8, predicted cluster of time-intensity curves from persistent to washout, 1 to K; 0 where none is
+            predicted to enhance, and outside the breasts.
+        clusters: K, whether all of them were predicted anywhere or not.
+        uncertainty: float32, how unsure the networks are, 0 to 1; 0 outside the breasts.
+        lesions: One a label of `tumor`, in order.
+    """
+
+    predicted: np.ndarray
+    clusters: int
+    uncertainty: np.ndarray
+    lesions: tuple[NonContrastLesion, ...]

@@ -4,10 +4,12 @@ Columns of `evaluation.csv`, in both conventions: `case`, `site`, `convention`, 
 
 clinical: `precision`, `recall`, `hd95_mm`, `assd_mm`, `volume_ml_predicted`, `volume_ml_reference`, `volume_ml_error`
 (predicted minus reference), `volume_error_relative` (its size over the reference), `lesions_reference`,
-`lesions_found`, `lesions_predicted`, `false_positives`, `sensitivity` (of lesions), `breast_dice` (both breasts as
+`lesions_found`, `lesions_predicted`, `false_positives`, `sensitivity` (of lesions), `diameter_mm_predicted`,
+`diameter_mm_reference` (longest 3D diameter of the largest lesion), `size_category_predicted`,
+`size_category_reference`, `size_category_right` (1 where they are the same, else 0), `breast_dice` (both breasts as
 one). Dice is NaN where both masks are empty, a distance where both are, a precision where nothing is predicted, a
-recall, a sensitivity and a relative error where nothing was to be found; a distance is infinite where one mask is
-empty.
+recall, a sensitivity, a relative error and whether a category is right where nothing was to be found; a distance is
+infinite where one mask is empty. An empty mask has no diameter (NaN) and no size category ("").
 
 challenge: `norm_hd`, `performance`. Dice is 0 where both masks are empty.
 
@@ -28,6 +30,7 @@ from BreastTumorSegLib.core.geometry import Geometry
 from BreastTumorSegLib.io import read_volume, refuse_over_input, results_folder
 from BreastTumorSegLib.metrics.challenge import normalised_hd95, performance
 from BreastTumorSegLib.metrics.detection import match_lesions
+from BreastTumorSegLib.metrics.diameter import size_agreement
 from BreastTumorSegLib.metrics.fairness import Groups, read_groups
 from BreastTumorSegLib.metrics.overlap import dice, precision, recall
 from BreastTumorSegLib.metrics.summary import Row, summarise, summarise_fairness
@@ -92,6 +95,12 @@ def evaluate_folders(
     return rows
 
 
+def reference_of(references: Path, case: str) -> Path:
+    """Where a case's reference is in a cohort, or in a folder of masks; it may be missing."""
+    expert = references / "segmentations" / "expert"
+    return (expert if expert.is_dir() else references) / f"{case}{ENDING}"
+
+
 def _groups_of(cases: Iterable[str], path: Path, convention: Convention) -> Groups:
     if convention != "challenge":
         raise InputError(
@@ -133,12 +142,11 @@ def _challenge(predicted: np.ndarray, actual: np.ndarray) -> Row:
 
 
 def _row(case: str, mask: Path, references: Path, convention: Convention) -> Row:
-    expert = references / "segmentations" / "expert"
-    reference = (expert if expert.is_dir() else references) / f"{case}{ENDING}"
-    prediction, actual, geometry = _read_pair(mask, reference)
+    prediction, actual, geometry = _read_pair(mask, reference_of(references, case))
     row: Row = {"case": case, "site": case.split("_")[0], "convention": convention}
     row |= evaluate_case(prediction, actual, geometry, convention)
     if convention == "clinical":
+        row |= size_agreement(prediction > 0, actual > 0, geometry)
         row["breast_dice"] = _breast_dice(mask, references / "ground_truth" / case / f"breast{ENDING}")
     return row
 

@@ -19,6 +19,7 @@ from BreastTumorSegLib.networks.bundle import (
     registry,
     registry_with,
 )
+from BreastTumorSegLib.networks.catalogue import at_times, takes_times
 
 
 def add_bundle(source: Path, folder: Path | None = None, overwrite: bool = False, default: bool = False) -> Bundle:
@@ -31,7 +32,8 @@ def add_bundle(source: Path, folder: Path | None = None, overwrite: bool = False
         default: Take it for its task where no model is named.
 
     Raises:
-        ModelError: A file is missing, the weights don't fit, the answer is not finite, or the name is another's.
+        ModelError: A file is missing, the weights don't fit, the answer is not finite, or the name is another's; or
+            a tumour model without contrast is to be the default.
         OutputError: There is such a model, or the models may not be written.
     """
     folder = folder or models_folder()
@@ -41,13 +43,12 @@ def add_bundle(source: Path, folder: Path | None = None, overwrite: bool = False
     bundle = read_bundle(source)
     _check_answer(source, bundle)
     _check_name(folder, bundle)
-    name, task = bundle.description.name, bundle.description.task
     partial = folder / f"{REGISTRY}.partial"
-    with results_folder(folder / name, overwrite) as staging:
+    with results_folder(folder / bundle.description.name, overwrite) as staging:
         for file in (DESCRIPTION, WEIGHTS, CARD):
             shutil.copyfile(source / file, staging / file)
         with output_errors(partial):  # complete before the folder takes its place
-            partial.write_bytes(registry_with(folder, name, task, bundle.sha256, default))
+            partial.write_bytes(registry_with(folder, bundle.description, bundle.sha256, default))
     with output_errors(partial):
         partial.replace(folder / REGISTRY)
     return bundle
@@ -56,8 +57,10 @@ def add_bundle(source: Path, folder: Path | None = None, overwrite: bool = False
 @torch.inference_mode()
 def _check_answer(source: Path, bundle: Bundle) -> None:
     """Of noise, by the smallest volume that the network takes."""
-    config = bundle.description.network
-    logits = bundle.network(torch.randn(1, config.in_channels, *[2 * config.multiple] * 3))
+    config, times = bundle.description.network, torch.tensor([0.0, 90.0])
+    channels = len(times) if takes_times(config) else config.in_channels
+    network = at_times(bundle.network, config, times)
+    logits = network(torch.randn(1, channels, *[2 * config.multiple] * 3))
     if not torch.isfinite(logits).all():
         raise ModelError(f"{source}: the network's answer is not finite.", "Train it again.")
 

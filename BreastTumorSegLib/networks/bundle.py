@@ -15,14 +15,15 @@ from safetensors.torch import load_model, save
 from torch import Tensor, nn
 
 from BreastTumorSegLib.core.errors import ModelError
-from BreastTumorSegLib.core.models import REGISTRY, models_folder
-from BreastTumorSegLib.networks.catalogue import NetworkConfig, build_network
+from BreastTumorSegLib.core.exam import first_post_index
+from BreastTumorSegLib.core.models import DESCRIPTION, REGISTRY, models_folder
+from BreastTumorSegLib.networks.catalogue import NetworkConfig, build_network, takes_maps, takes_times
 from BreastTumorSegLib.networks.inputs import Normalisation
 
-Task = Literal["breast", "tumor"]
+Task = Literal["breast", "tumor", "clusters"]
 
-DESCRIPTION, WEIGHTS, CARD = "model.json", "weights.safetensors", "CARD.md"
-"""A bundle's files."""
+WEIGHTS, CARD = "weights.safetensors", "CARD.md"
+"""A bundle's files, beside its `DESCRIPTION`."""
 
 
 class ModelDescription(BaseModel):
@@ -30,12 +31,17 @@ class ModelDescription(BaseModel):
 
     Attributes:
         name: Folder's name: letters, digits, - _ and dots.
-        task: "breast" or "tumor"; both have one logit.
+        task: "breast" or "tumor", which have one logit; or "clusters", whose logits are of classes: outside the
+            breasts, not enhancing, and the clusters of time-intensity curves from persistent to washout.
         version: Of the weights.
         network: Which network, and its size.
-        phases: What goes in, in order: "pre", "first_post".
+        phases: What goes in, in order: "pre", "first_post"; or "all" phases of an exam with their times, for a network
+            that takes them.
         spacing_mm: Isotropic spacing that the network sees.
         normalisation: Of the intensities, within what the network sees.
+        maps: Name of the model for "clusters" whose probabilities go in behind the phases, for a network that takes
+            them.
+        maps_sha256: Of that model's weights when this one was trained; None where that is not known.
         field: What the network sees: the box of the breasts with a margin, or the whole exam. A network for the breasts
             sees the exam.
         threshold: Probability from which a voxel counts.
@@ -50,9 +56,11 @@ class ModelDescription(BaseModel):
     task: Task
     version: str
     network: NetworkConfig
-    phases: tuple[Literal["pre", "first_post"], ...]
+    phases: tuple[Literal["pre", "first_post"], ...] | Literal["all"]
     spacing_mm: float = Field(gt=0)
     normalisation: Normalisation = "joint-z-score"
+    maps: str | None = None
+    maps_sha256: str | None = None
     field: Literal["breast", "exam"] = "breast"
     threshold: float = Field(0.5, gt=0, lt=1)
     trained_on: str = "simulated exams only"
@@ -60,9 +68,35 @@ class ModelDescription(BaseModel):
 
     @model_validator(mode="after")
     def _channels_fit(self) -> ModelDescription:
-        if (self.network.in_channels, self.network.out_channels) != (len(self.phases), 1):
-            raise ValueError(f"a network for {len(self.phases)} phases and one logit is needed, not {self.network}")
+        if self.task == "clusters" and self.network.out_channels < 3:
+            raise ValueError(f"three or more classes are needed, not {self.network.out_channels}")
+        if self.task != "clusters" and self.network.out_channels != 1:
+            raise ValueError(f"a network for one logit is needed, not {self.network}")
+        if takes_maps(self.network) != (self.maps is not None):
+            raise ValueError("maps and a network that takes them belong together")
+        if self.maps and (self.task, self.phases) != ("tumor", ("pre",)):
+            raise ValueError('maps are for the task "tumor" and the phases ["pre"]')
+        if takes_times(self.network) != (self.phases == "all"):
+            raise ValueError('phases: "all" and a network that takes times belong together')
+        if self.phases != "all" and not self.maps and self.network.in_channels != len(self.phases):
+            raise ValueError(f"a network for {len(self.phases)} phases is needed, not {self.network}")
         return self
+
+    @property
+    def needs_contrast(self) -> bool:
+        """Whether it takes more than the pre-contrast phase."""
+        return self.phases != ("pre",)
+
+    @property
+    def phase_names(self) -> tuple[str, ...]:
+        """What goes in, for people to read."""
+        return ("all phases with their times",) if self.phases == "all" else self.phases
+
+    def phases_of(self, times: tuple[float, ...]) -> list[int]:
+        """Which phases of an exam go in, in this order, by their seconds after the pre-contrast phase."""
+        if self.phases == "all":
+            return list(range(len(times)))
+        return [{"pre": 0, "first_post": first_post_index(times)}[name] for name in self.phases]
 
 
 class RegistryEntry(BaseModel):
@@ -138,6 +172,11 @@ def load_bundle(name: str, task: Task, folder: Path | None = None) -> Bundle:
     return bundle
 
 
+def find_bundle(named: str, task: Task) -> Bundle:
+    """The bundle in a folder, or one of the models by name; raises as these do."""
+    return read_bundle(Path(named)) if Path(named).is_dir() else load_bundle(named, task)
+
+
 def read_bundle(path: Path) -> Bundle:
     """Read a bundle's own folder, which no registry need know.
 
@@ -194,7 +233,7 @@ def save_bundle(network: nn.Module, description: ModelDescription, folder: Path)
     contents = {
         folder / name / WEIGHTS: content,
         folder / name / DESCRIPTION: description.model_dump_json(indent=2).encode() + b"\n",
-        folder / REGISTRY: registry_with(folder, name, description.task, hashlib.sha256(content).hexdigest()),
+        folder / REGISTRY: registry_with(folder, description, hashlib.sha256(content).hexdigest()),
     }
     for path, data in contents.items():
         path.with_name(path.name + ".partial").write_bytes(data)
@@ -202,19 +241,29 @@ def save_bundle(network: nn.Module, description: ModelDescription, folder: Path)
         path.with_name(path.name + ".partial").replace(path)
 
 
-def registry_with(folder: Path, name: str, task: Task, sha256: str, default: bool = False) -> bytes:
+def registry_with(folder: Path, description: ModelDescription, sha256: str, default: bool = False) -> bytes:
     """What registry.json of a folder says once a bundle is entered.
 
-    With `default` the bundle becomes its task's; without, it stays so, or does as the first one of its task.
+    With `default` the bundle becomes its task's; without, it stays so, or does where its task has none. A tumour model
+    without contrast never does: it must be named.
+
+    Raises:
+        ModelError: `default` is asked for a tumour model without contrast.
     """
+    name, task = description.name, description.task
+    must_be_named = task == "tumor" and not description.needs_contrast
+    if default and must_be_named:
+        raise ModelError(
+            f"{name!r} works without contrast, and is never chosen unless it is named.", "Add it without --default."
+        )
     entries = registry(folder) if (folder / REGISTRY).is_file() else {}
     others = {other: entry for other, entry in entries.items() if other != name and entry.task == task}
     if default:
         entries.update({other: entry.model_copy(update={"default": False}) for other, entry in others.items()})
     elif name in entries:
-        default = entries[name].default
+        default = entries[name].default and not must_be_named
     else:
-        default = not others
+        default = not any(entry.default for entry in others.values()) and not must_be_named
     entries[name] = RegistryEntry(task=task, sha256=sha256, default=default)
     return _REGISTRY.dump_json(dict(sorted(entries.items())), indent=2) + b"\n"
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+from BreastTumorSegLib.core.exam import injection_time
 
 Normalisation = Literal["joint-z-score", "early-min-max"]
 """How intensities are normalised; see `intensity_scale`."""
@@ -50,7 +53,8 @@ class IntensityScale:
 def intensity_scale(phases: Tensor, how: Normalisation, early: int = -1) -> IntensityScale:
     """The scale of phases (C, Z, Y, X), the same for all of them, so that their ratio, the enhancement, is kept.
 
-    "joint-z-score": mean and standard deviation over all phases together (Abdikenov and Suvorov, "Preprocessing").
+    "joint-z-score": mean and standard deviation over the pre-contrast and the early phase together (Abdikenov and
+    Suvorov, "Preprocessing"); with further phases it would depend on how many there are.
     "early-min-max": each phase clipped at its 99th percentile, then minimum and maximum of the early phase (Zhang et
     al., Patterns 2023, data preprocessing).
 
@@ -58,6 +62,7 @@ def intensity_scale(phases: Tensor, how: Normalisation, early: int = -1) -> Inte
         early: Which of the phases is the early one.
     """
     if how == "joint-z-score":
+        phases = phases if len(phases) <= 2 else phases[[0, early]]
         return IntensityScale(float(phases.mean()), float(phases.std().clamp_min(1e-6)))
     step = max(phases[0].numel() // _QUANTILE_VOXELS, 1)
     ceiling = torch.quantile(phases.flatten(1)[:, ::step].float(), PERCENTILE / 100, dim=1)
@@ -65,9 +70,19 @@ def intensity_scale(phases: Tensor, how: Normalisation, early: int = -1) -> Inte
     return IntensityScale(low, max(high - low, 1e-6), ceiling)
 
 
-def normalised(phases: Tensor, how: Normalisation) -> Tensor:
-    """Phases (C, Z, Y, X) by their own scale."""
-    return intensity_scale(phases, how)(phases)
+def normalised(phases: Tensor, how: Normalisation, early: int = -1) -> Tensor:
+    """Phases (C, Z, Y, X) by their own scale; see `intensity_scale`."""
+    return intensity_scale(phases, how, early)(phases)
+
+
+def seconds_after_injection(times: Sequence[float]) -> Tensor:
+    """Times of an exam's phases (T,) as networks take them: seconds after injection, 0 for the pre-contrast phase.
+
+    Args:
+        times: Seconds after the pre-contrast phase, ascending.
+    """
+    injection = max(injection_time(tuple(times)), 0.0) if len(times) > 1 else 0.0
+    return torch.tensor([0.0, *(max(time - injection, 0.0) for time in times[1:])], dtype=torch.float32)
 
 
 def bounding_box(mask: Tensor, margin: int) -> tuple[slice, slice, slice]:

@@ -31,6 +31,16 @@ class NetworkSize(BaseModel):
     deep_supervision: int = Field(default=0, ge=0)
 
     @property
+    def multiple(self) -> int:
+        """Sizes along each axis must be a multiple of this."""
+        raise NotImplementedError
+
+    @property
+    def alignment(self) -> int:
+        """Windows of a volume start at multiples of this: there the network does the same as in the volume."""
+        return self.multiple
+
+    @property
     def most_supervised(self) -> int:
         """How many coarser outputs the network can have; 0 where it has no deep supervision."""
         return 0

@@ -36,9 +36,20 @@ def load_encoder(network: nn.Module, config: NetworkConfig, bundle: Bundle) -> i
 def freeze_encoder(network: nn.Module, config: NetworkConfig) -> None:
     """Keep the encoder's weights from being trained.
 
-    That is enough: none of the networks' normalisations has running statistics that would go on changing.
+    Batch normalisations have running statistics beside: see `train_mode`.
     """
     encoder(network, config).requires_grad_(False)
+
+
+def train_mode(network: nn.Module, keep_statistics: bool = False) -> None:
+    """Put a network into training mode, but for batch normalisations that keep their statistics and use them.
+
+    Args:
+        keep_statistics: All of them do, not only those that are not trained.
+    """
+    for layer in network.train().modules():
+        if isinstance(layer, nn.BatchNorm3d) and (keep_statistics or not layer.weight.requires_grad):
+            layer.eval()
 
 
 def _misfit(bundle: Bundle, what: str) -> ModelError:

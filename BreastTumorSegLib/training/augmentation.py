@@ -95,7 +95,7 @@ def augment(
 
     Args:
         image: (C, Z, Y, X) float32, normalised.
-        label: (Z, Y, X).
+        label: (..., Z, Y, X); flips alone move it.
         config: How often each change is made.
         random: Decides everything: in the same state it gives the same patch, on the same kind of device.
         zero: The normalised value of signal 0, so that image - zero is the signal, which factors and noise need.

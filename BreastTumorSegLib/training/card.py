@@ -9,11 +9,20 @@ from torch import nn
 
 from BreastTumorSegLib.io.cohort import Case
 from BreastTumorSegLib.networks.bundle import ModelDescription
-from BreastTumorSegLib.training.config import OptimizerConfig, SimulatedData, TrainingConfig
+from BreastTumorSegLib.training.config import OptimizerConfig, SampleConfig, SimulatedData, TrainingConfig
 
 
-def trained_on(config: TrainingConfig, cases: Sequence[Case], starts: Sequence[ModelDescription]) -> str:
-    """What the model learned from, in a phrase: the run's exams, and those of the bundles that it started from."""
+def trained_on(
+    config: TrainingConfig, cases: Sequence[Case], starts: Sequence[ModelDescription], maps: ModelDescription | None
+) -> str:
+    """What the model learned from, in a phrase: the run's exams, and those of other bundles that had a part in it.
+
+    Args:
+        config: Of the run.
+        cases: Its exams.
+        starts: Bundles that it started from.
+        maps: Of the model whose maps it took, if there was one.
+    """
     if isinstance(config.data, SimulatedData):
         exams = "simulated exams only"
     else:
@@ -21,7 +30,10 @@ def trained_on(config: TrainingConfig, cases: Sequence[Case], starts: Sequence[M
         made = sum(case.simulated for case in cases)
         kind = "exams" if not made else "simulated exams" if made == len(cases) else f"exams, {made} of them simulated"
         exams = f"{len(cases)} {kind}: " + ", ".join(f"{counts[site]} {site}" for site in sorted(counts))
-    return "; ".join([exams, *(f"started from {start.name} ({start.trained_on})" for start in starts)])
+    others = [f"with maps of {maps.name} ({maps.trained_on})"] if maps else []
+    if config.model.maps and not maps:
+        others = [f"with true clusters instead of maps of {config.model.maps}"]
+    return "; ".join([exams, *others, *(f"started from {start.name} ({start.trained_on})" for start in starts)])
 
 
 def card(config: TrainingConfig, network: nn.Module, learned_from: str, step: int, best: tuple[int, float]) -> str:
@@ -34,15 +46,16 @@ def card(config: TrainingConfig, network: nn.Module, learned_from: str, step: in
         step: Optimiser steps done.
         best: The step whose weights the bundle has, and their mean Dice over the validation cases; NaN without any.
     """
-    model = config.model
+    model, phases = config.model, " and ".join(config.model.phase_names)
     millions = sum(parameter.numel() for parameter in network.parameters()) / 1e6
+    maps = f" and maps of {model.maps}" if model.maps else ""
     rows = {
         "Network": f"{model.network.name}, {millions:.2f} M parameters",
-        "Input": f"{' and '.join(model.phases)}, {model.spacing_mm:g} mm, {model.normalisation}, of the {model.field}",
+        "Input": f"{phases}{maps}, {model.spacing_mm:g} mm, {model.normalisation}, of the {model.field}",
         "Trained on": learned_from,
         "Recipe": _recipe(config),
         "Steps": f"{step}; the weights are those of step {best[0]}" if best[0] else str(step),
-        "Threshold": f"{model.threshold:g}",
+        **({} if model.task == "clusters" else {"Threshold": f"{model.threshold:g}"}),
         "Validation": f"mean Dice {best[1]:.3f} on the network's grid" if best[1] == best[1] else "none",
     }
     lines = [f"| {name} | {text} |" for name, text in rows.items()]
@@ -66,11 +79,20 @@ def card(config: TrainingConfig, network: nn.Module, learned_from: str, step: in
 
 def _recipe(config: TrainingConfig) -> str:
     samples, patch = config.samples, config.samples.patch
+    phases = f"{_phases(samples)}; " if config.model.phases == "all" else ""
+    statistics = "; statistics of batch normalisations kept" if config.keep_statistics else ""
     size = " x ".join(map(str, patch)) if patch else "whole fields"
     return (
         f"{config.loss.name} loss; {_optimizer(config.optimizer)}; {samples.batch} samples a step, {size}, "
-        f"{f'{samples.tumor_share:.0%} of them around a tumour; ' if patch else ''}{_augmentation(config)}; "
-        f"{'averaged weights; ' if config.average else ''}{config.precision}; seed {config.seed}"
+        f"{f'{samples.tumor_share:.0%} of them around a tumour; ' if patch else ''}{phases}{_augmentation(config)}; "
+        f"{'averaged weights; ' if config.average else ''}{config.precision}{statistics}; seed {config.seed}"
+    )
+
+
+def _phases(samples: SampleConfig) -> str:
+    return (
+        f"at most {samples.most_phases} phases, dropped {samples.phase_dropout:g}, "
+        f"times moved by {samples.time_jitter:g} s"
     )
 
 

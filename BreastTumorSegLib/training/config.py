@@ -33,6 +33,8 @@ class CohortData(_Config):
         labels: Which of MAMA-MIA's masks.
         breast: "reference" takes the whole-breast masks of the cohort; another name is the model that makes them.
         soft_labels: Keep the share of a voxel that annotators marked, instead of the majority.
+        maps_from: The model, by name or folder, whose maps a model that takes them learns with, instead of the one
+            that its description names; "reference" for the true clusters, which tell the ceiling.
         cache: Where preprocessed exams are kept; the user's cache folder without it.
     """
 
@@ -41,6 +43,7 @@ class CohortData(_Config):
     labels: Literal["expert", "automatic"] = "expert"
     breast: str = "breast-unet"
     soft_labels: bool = False
+    maps_from: str | None = None
     cache: Path | None = None
 
 
@@ -73,6 +76,10 @@ class SampleConfig(_Config):
         field_of_view: Probability that the field is cropped at random before it is normalised, as sites crop theirs.
         later_phase: Probability that the phase after the first post-contrast one stands in for it, as if that one had
             come late or was dropped.
+        most_phases: At most so many phases, for a model that takes all of them; of more, some are left out at random.
+        phase_dropout: Probability that such a model gets a random number of an exam's phases, from 2 on; half the time
+            the first ones, as where a scan ends early, else any.
+        time_jitter: Standard deviation in seconds of what is added to the times of such a model's phases.
         augmentation: What is done to a patch.
     """
 
@@ -82,6 +89,9 @@ class SampleConfig(_Config):
     inside_breast: bool = False
     field_of_view: float = Field(default=0.0, ge=0, le=1)
     later_phase: float = Field(default=0.0, ge=0, le=1)
+    most_phases: int = Field(default=6, ge=2)
+    phase_dropout: float = Field(default=0.0, ge=0, le=1)
+    time_jitter: float = Field(default=0.0, ge=0)
     augmentation: AugmentationConfig = AugmentationConfig()
 
 
@@ -156,6 +166,8 @@ class TrainingConfig(_Config):
         average: Decay of the running average of the weights that becomes the bundle; the weights themselves without it.
         start_from: Name or folder of a bundle of the same size whose weights to go on from.
         encoder: Weights of the encoder alone from another bundle.
+        keep_statistics: Batch normalisations use their running statistics while training, too, as they do afterwards:
+            for the last part of a training with small batches, whose own statistics vary.
         seed: Of everything random.
         checkpoint_steps: Steps between checkpoints, beside one at every validation.
         tensorboard: Write curves for TensorBoard.
@@ -174,6 +186,7 @@ class TrainingConfig(_Config):
     average: float | None = Field(default=None, gt=0, lt=1)
     start_from: str | None = None
     encoder: EncoderStart | None = None
+    keep_statistics: bool = False
     seed: int = Field(default=0, ge=0)
     checkpoint_steps: int = Field(default=200, gt=0)
     tensorboard: bool = True
@@ -187,6 +200,12 @@ class TrainingConfig(_Config):
             raise ValueError("whole fields differ in size: without a patch the batch must be 1")
         if patch is None and self.validation.windows == "patch":
             raise ValueError('without a patch, validation.windows must be "whole"')
+        if (self.model.task == "clusters") != (self.loss.name == "dice_wce"):
+            raise ValueError('a network for clusters and the loss "dice_wce" belong together')
+        if self.model.task == "clusters" and self.model.network.deep_supervision:
+            raise ValueError("classes have no mean, which deep supervision would need: deep_supervision must be 0")
+        if isinstance(self.data, SimulatedData) and (self.model.task == "clusters" or self.model.maps):
+            raise ValueError("clusters are learned from a cohort, where they are prepared once")
         if self.model.task == "breast" and self.model.field != "exam":
             raise ValueError('a network for the breasts sees the whole exam: model.field must be "exam"')
         if self.model.task == "breast" and isinstance(self.data, CohortData) and self.data.breast != REFERENCE:
@@ -225,9 +244,11 @@ class LeaveOneOutConfig(_Config):
             if not re.fullmatch(r"\w[\w.-]*", variant):
                 raise ValueError(f"variant {variant!r} can't be a folder's name")
             try:
-                self.run(variant, "SITE")
+                task = self.run(variant, "SITE").model.task
             except ValidationError as error:
                 raise ValueError(f"variant {variant}: {_told(error)}") from error
+            if task == "clusters":
+                raise ValueError(f"variant {variant}: a network for clusters finds no tumours to judge it by")
         return self
 
     def run(self, variant: str, held_out: str) -> TrainingConfig:
@@ -277,7 +298,7 @@ def write_config(config: BaseModel, file: Path) -> None:
 
 
 _PATHS = {"out", "path", "cache"}
-_NAMES_OR_PATHS = {"start_from", "bundle"}
+_NAMES_OR_PATHS = {"start_from", "bundle", "maps_from"}
 
 
 def _with_paths(content: Any, folder: Path, key: str = "") -> Any:

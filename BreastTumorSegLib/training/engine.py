@@ -23,7 +23,8 @@ from BreastTumorSegLib.core.errors import Cancelled, InputError
 from BreastTumorSegLib.core.events import Events
 from BreastTumorSegLib.core.machine import cores
 from BreastTumorSegLib.io.results import output_errors
-from BreastTumorSegLib.networks.catalogue import supervised_logits
+from BreastTumorSegLib.networks.catalogue import supervised_logits, takes_times
+from BreastTumorSegLib.networks.transfer import train_mode
 from BreastTumorSegLib.training.config import CohortData, OptimizerConfig, TrainingConfig
 from BreastTumorSegLib.training.curves import Curves
 from BreastTumorSegLib.training.losses import build_loss, deep_supervision_loss
@@ -83,6 +84,7 @@ class Trainer:
         self._schedule = _schedule(config.optimizer, self._optimizer, self._steps, steps_per_epoch)
         self._scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "float16")
         self._loss = build_loss(config.loss)
+        self._takes_times = takes_times(config.model.network)
         self._best = _Best()
         self._due = _Due()
         self._engine = Engine(self._step)
@@ -153,11 +155,11 @@ class Trainer:
         )
 
     def _step(self, engine: Engine, batch: Sequence[Tensor]) -> float:
-        self._trained.train()
-        image, target = (tensor.to(self._device, non_blocking=True) for tensor in batch)
+        train_mode(self._trained, self._config.keep_statistics)
+        image, times, target = (tensor.to(self._device, non_blocking=True) for tensor in batch)
         image = image.contiguous(memory_format=torch.channels_last_3d)  # a third faster than the usual order
         with self._autocast():
-            outputs = supervised_logits(self._trained, image)
+            outputs = supervised_logits(self._trained, image, times if self._takes_times else None)
         progress = (engine.state.iteration - 1) / self._steps
         loss = deep_supervision_loss(self._loss, [output.float() for output in outputs], target, progress)
         self._optimizer.zero_grad(set_to_none=True)

@@ -120,7 +120,7 @@ def _train_and_measure(run: _Run, device: torch.device, events: Events) -> list[
 
 def _predictor(config: TrainingConfig, bundle: Bundle, device: torch.device, events: Events) -> Predictor:
     if config.validation.windows == "patch" and config.samples.patch:
-        return sliding_windows(bundle.network.to(device), config.samples.patch, device)
+        return sliding_windows(bundle.network.to(device), config.model.network, config.samples.patch, device)
     return by_engine(bundle, device, events)
 
 

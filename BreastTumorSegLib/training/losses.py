@@ -1,4 +1,4 @@
-"""Losses for one logit and soft targets.
+"""Losses for one logit and soft targets, and one for classes.
 
 Each loss is the mean over the samples of a region term (Dice or Tversky), plus a cross-entropy, plus a distance to the
 boundary, as far as its configuration names them. Two rules hold for all:
@@ -138,8 +138,20 @@ class BoundaryConfig(_Config):
     boundary_weight: float = Field(default=1.0, gt=0)
 
 
+class DiceWCEConfig(_Config):
+    """Dice plus class-weighted cross-entropy, for classes (HCNet, equations 2 to 4, as a softmax over the classes).
+
+    Attributes:
+        most_weight: A class counts by the inverse of its frequency in the batch, at most so many times as much as if
+            all were equally frequent, and at least that much less; the paper leaves it open.
+    """
+
+    name: Literal["dice_wce"] = "dice_wce"
+    most_weight: float = Field(default=10.0, ge=1)
+
+
 LossConfig = Annotated[
-    DiceConfig | DiceCEConfig | DiceBCEConfig | TverskyConfig | FocalTverskyConfig | BoundaryConfig,
+    DiceConfig | DiceCEConfig | DiceBCEConfig | TverskyConfig | FocalTverskyConfig | BoundaryConfig | DiceWCEConfig,
     Field(discriminator="name"),
 ]
 """The type of a configuration's field that holds a loss; `name` tells which."""
@@ -147,6 +159,8 @@ LossConfig = Annotated[
 
 def build_loss(config: LossConfig) -> SegmentationLoss:
     """The loss that a configuration describes; see the module for what holds for all."""
+    if isinstance(config, DiceWCEConfig):
+        return _class_loss(config.most_weight)
     region = _region_term(config)
     final_weight = config.boundary_weight if isinstance(config, BoundaryConfig) else 0.0
 
@@ -164,6 +178,30 @@ def build_loss(config: LossConfig) -> SegmentationLoss:
         return total
 
     return loss
+
+
+def _class_loss(most_weight: float) -> SegmentationLoss:
+    """Takes logits (N, K, Z, Y, X) and a target (N, 1, Z, Y, X) of whole numbers from 0 to K - 1."""
+
+    def loss(logits: Tensor, target: Tensor, progress: float = 0.0) -> Tensor:
+        logits, classes = logits.float(), target[:, 0].long()
+        truth = functional.one_hot(classes, logits.shape[1]).movedim(-1, 1).float()
+        weights = class_weights(truth.mean((0, 2, 3, 4)), most_weight)
+        return class_dice_loss(logits.softmax(1), truth) + functional.cross_entropy(logits, classes, weights)
+
+    return loss
+
+
+def class_weights(shares: Tensor, most_weight: float) -> Tensor:
+    """Weights (K,) of classes with these shares of the voxels: 1 for 1 / K, inverse to the share, bounded."""
+    return (1 / (len(shares) * shares.clamp_min(1e-9))).clamp(1 / most_weight, most_weight)
+
+
+def class_dice_loss(probability: Tensor, truth: Tensor) -> Tensor:
+    """1 - Dice, the mean over the classes that are there; both (N, K, Z, Y, X)."""
+    both, each = (probability * truth).sum((0, 2, 3, 4)), (probability + truth).sum((0, 2, 3, 4))
+    there = truth.sum((0, 2, 3, 4)) > 0
+    return (1 - 2 * both / each)[there].mean()
 
 
 def _region_term(config: LossConfig) -> Callable[[Tensor, Tensor], Tensor]:

@@ -14,7 +14,7 @@ from BreastTumorSegLib.core.errors import Cancelled, InputError, ModelError, Out
 from BreastTumorSegLib.core.events import Events
 from BreastTumorSegLib.io.cohort import Case, Cohort
 from BreastTumorSegLib.io.results import output_errors
-from BreastTumorSegLib.networks.bundle import CARD, Bundle, load_bundle, read_bundle, save_bundle
+from BreastTumorSegLib.networks.bundle import CARD, Bundle, find_bundle, save_bundle
 from BreastTumorSegLib.networks.catalogue import build_network
 from BreastTumorSegLib.networks.transfer import freeze_encoder, load_encoder
 from BreastTumorSegLib.segmentation.fallbacks import is_lack_of_memory
@@ -32,6 +32,7 @@ from BreastTumorSegLib.training.volumes import (
     PreparedCohort,
     SimulatedSource,
     Source,
+    maps_bundle,
     open_cohort,
 )
 
@@ -179,9 +180,13 @@ def _typed(config: TrainingConfig, trainer: Trainer) -> Iterator[None]:
 def _write_bundle(config: TrainingConfig, network: nn.Module, trainer: Trainer, cases: Sequence[Case]) -> None:
     """The card comes last: with it, the run has ended."""
     starts = (config.start_from, config.encoder and config.encoder.bundle)
-    learned_from = trained_on(config, cases, [_bundle(named, config).description for named in starts if named])
+    maps = maps_bundle(config.model, config.data)
+    begun = [_bundle(named, config).description for named in starts if named]
+    learned_from = trained_on(config, cases, begun, maps.description if maps else None)
     text = card(config, network, learned_from, trainer.step, trainer.best)
-    description = config.model.model_copy(update={"trained_on": learned_from})
+    description = config.model.model_copy(
+        update={"trained_on": learned_from, "maps_sha256": maps.sha256 if maps else None}
+    )
     with output_errors(config.out):
         save_bundle(network, description, config.out / MODELS)
         (config.out / MODELS / description.name / CARD).write_text(text, encoding="utf-8")
@@ -207,5 +212,4 @@ def _first_network(config: TrainingConfig) -> nn.Module:
 
 
 def _bundle(named: str, config: TrainingConfig) -> Bundle:
-    """The bundle in a folder, or a shipped model by name."""
-    return read_bundle(Path(named)) if Path(named).is_dir() else load_bundle(named, config.model.task)
+    return find_bundle(named, config.model.task)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from BreastTumorSegLib.core.exam import first_post_index
 from BreastTumorSegLib.networks.bundle import ModelDescription
-from BreastTumorSegLib.networks.inputs import intensity_scale
+from BreastTumorSegLib.networks.inputs import intensity_scale, seconds_after_injection
 from BreastTumorSegLib.segmentation.tumor import field_of
 from BreastTumorSegLib.training.augmentation import augment
 from BreastTumorSegLib.training.config import SampleConfig
@@ -28,7 +29,7 @@ TRIES = 100
 """To hit the breasts by chance; then any voxel will do."""
 
 
-class Samples(torch.utils.data.Dataset[tuple[Tensor, Tensor]]):
+class Samples(torch.utils.data.Dataset[tuple[Tensor, Tensor, Tensor]]):
     """Samples by number: the same number gives the same sample, whoever asks and whenever.
 
     So a run that was stopped goes on with the samples that it would have had, and processes share them out by number.
@@ -50,28 +51,64 @@ class Samples(torch.utils.data.Dataset[tuple[Tensor, Tensor]]):
         self._soft = soft
         self._seed = seed
 
-    def __getitem__(self, number: int) -> tuple[Tensor, Tensor]:
-        """Input (C, Z, Y, X) and target (1, Z, Y, X) from 0 to 1, float32."""
+    def __getitem__(self, number: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Input (C, Z, Y, X), its phases' seconds after injection (C,), and target (1, Z, Y, X) from 0 to 1; float32.
+
+        For a model that takes all phases C is `most_phases`; those that an exam lacks have NaN for their time.
+        """
         random = np.random.default_rng([self._seed, 1, number])
         volume = self._source.volume(number)
         field = self._field(volume, random)
-        phases = self._phases(volume, random)
-        scale = intensity_scale(thinned(phases, field), self._description.normalisation)
+        phases, seconds = self._phases(volume, random)
+        early = first_post_index(tuple(seconds.tolist()))
+        scale = intensity_scale(thinned(phases, field), self._description.normalisation, early)
         box = self._box(volume, field, random)
         image = scale(torch.stack([_cut(phase, box, field) for phase in phases]))
-        image, label = augment(image, self._target(volume, box, field), self._config.augmentation, random, scale.zero)
-        return image, label[None]
+        # Maps lie where the label lies: flips move them, and nothing else changes them.
+        still = torch.stack([*self._maps(volume, box, field), self._target(volume, box, field)])
+        image, still = augment(image, still, self._config.augmentation, random, scale.zero)
+        image, label = torch.cat([image, still[:-1]]), still[-1]
+        if self._description.phases == "all":
+            lacking = self._config.most_phases - len(image)
+            image = functional.pad(image, (0, 0, 0, 0, 0, 0, 0, lacking))
+            seconds = functional.pad(self._jittered(seconds, random), (0, lacking), value=float("nan"))
+        return image, seconds, label[None]
+
+    def _maps(self, volume: TrainingVolume, box: Box, field: Box) -> list[Tensor]:
+        """Probabilities of the classes, each (Z, Y, X), 0 beyond the field, as in padding; none for most models."""
+        maps = () if volume.maps is None else volume.maps
+        return [_cut(each, box, field, 0.0) / 255 for each in maps]
 
     def _target(self, volume: TrainingVolume, box: Box, field: Box) -> Tensor:
         if self._description.task == "breast":
             return _cut(volume.breast, box, field, 0.0)
         shares = _cut(volume.label, box, field, 0.0)
+        if self._description.task == "clusters":
+            return shares
         return shares / 255 if self._soft else (shares >= MARKED).float()
 
-    def _phases(self, volume: TrainingVolume, random: np.random.Generator) -> list[Tensor]:
-        """The phases that the network takes, each (Z, Y, X)."""
-        post = 2 if len(volume.phases) > 2 and random.random() < self._config.later_phase else 1
-        return [volume.phases[{"pre": 0, "first_post": post}[name]] for name in self._description.phases]
+    def _phases(self, volume: TrainingVolume, random: np.random.Generator) -> tuple[list[Tensor], Tensor]:
+        """The phases that the network takes, each (Z, Y, X), and their seconds after injection, told by all phases."""
+        if self._description.phases == "all":
+            chosen = self._kept(len(volume.phases), random)
+        else:
+            post = 2 if len(volume.phases) > 2 and random.random() < self._config.later_phase else 1
+            chosen = [{"pre": 0, "first_post": post}[name] for name in self._description.phases]
+        return [volume.phases[index] for index in chosen], seconds_after_injection(volume.times)[chosen]
+
+    def _kept(self, count: int, random: np.random.Generator) -> list[int]:
+        """Which of an exam's phases are left: the pre-contrast phase, and others; half the time the first ones."""
+        most = min(count, self._config.most_phases)
+        if count > 2 and random.random() < self._config.phase_dropout:
+            most = int(random.integers(2, most + 1))
+        if most == count or random.random() < 0.5:
+            return list(range(most))
+        return [0, *sorted((1 + random.permutation(count - 1)[: most - 1]).tolist())]
+
+    def _jittered(self, seconds: Tensor, random: np.random.Generator) -> Tensor:
+        """Post-contrast times moved at random, never to before the injection."""
+        noise = torch.from_numpy(random.normal(0, 1, len(seconds))).float() * self._config.time_jitter
+        return torch.where(seconds > 0, (seconds + noise).clamp_min(1.0), seconds)
 
     def _field(self, volume: TrainingVolume, random: np.random.Generator) -> Box:
         """What the network sees of the exam, sometimes cropped at random around a voxel of tumour or breast."""
@@ -109,7 +146,7 @@ class Samples(torch.utils.data.Dataset[tuple[Tensor, Tensor]]):
         return at
 
 
-def thinned(phases: Sequence[Tensor], field: Box) -> Tensor:
+def thinned(phases: Iterable[Tensor], field: Box) -> Tensor:
     """About `STATISTICS_VOXELS` evenly spread voxels of a field of phases, (C, Z, Y, X) float32."""
     voxels = np.prod([part.stop - part.start for part in field])
     step = max(int((voxels / STATISTICS_VOXELS) ** (1 / 3)), 1)

@@ -11,8 +11,15 @@ from torch import nn
 from BreastTumorSegLib.core.errors import Cancelled
 from BreastTumorSegLib.core.events import Events
 from BreastTumorSegLib.metrics.overlap import dice
+from BreastTumorSegLib.segmentation.clusters import NOT_ENHANCING
 from BreastTumorSegLib.training.config import TrainingConfig
-from BreastTumorSegLib.training.prediction import Predictor, one_pass, predict_probability, sliding_windows
+from BreastTumorSegLib.training.prediction import (
+    Predictor,
+    one_pass,
+    predict_classes,
+    predict_probability,
+    sliding_windows,
+)
 from BreastTumorSegLib.training.processes import any_process, process_count, rank, summed
 from BreastTumorSegLib.training.volumes import MARKED, TrainingVolume
 
@@ -64,6 +71,8 @@ class Validation:
 
     def _dice(self, network: nn.Module, volume: TrainingVolume) -> float:
         model = self._config.model
+        if model.task == "clusters":
+            return self._classes_dice(network, volume)
         found = predict_probability(volume, model, self._predictor(network)) >= model.threshold
         if model.task == "breast":
             return dice(found.numpy(), volume.breast.numpy(), empty=float("nan"))
@@ -71,8 +80,20 @@ class Validation:
             found &= volume.breast
         return dice(found.numpy(), (volume.label >= MARKED).numpy(), empty=float("nan"))
 
+    def _classes_dice(self, network: nn.Module, volume: TrainingVolume) -> float:
+        """The mean over the clusters that the exam has, inside the breasts."""
+        found = predict_classes(volume, self._config.model, self._predictor(network))
+        pairs = [
+            (found == number, volume.label == number) for number in volume.label.unique() if number > NOT_ENHANCING
+        ]
+        return (
+            float(np.mean([dice((a & volume.breast).numpy(), b.numpy(), empty=1.0) for a, b in pairs]))
+            if pairs
+            else np.nan
+        )
+
     def _predictor(self, network: nn.Module) -> Predictor:
         patch = self._config.samples.patch
         if self._config.validation.windows == "patch" and patch:
-            return sliding_windows(network, patch, self._device)
-        return one_pass(network, self._config.model.network.multiple, self._device)
+            return sliding_windows(network, self._config.model.network, patch, self._device)
+        return one_pass(network, self._config.model.network, self._device)

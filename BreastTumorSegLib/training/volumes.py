@@ -21,9 +21,11 @@ from BreastTumorSegLib.core.user_cache import cache_folder
 from BreastTumorSegLib.io import read_volume
 from BreastTumorSegLib.io.cohort import Case, Cohort, read_cohort, require_sound
 from BreastTumorSegLib.io.files import read_geometry
-from BreastTumorSegLib.networks.bundle import Bundle, ModelDescription, load_bundle
+from BreastTumorSegLib.kinetics.codebooks import codebooks_sha256
+from BreastTumorSegLib.networks.bundle import Bundle, ModelDescription, find_bundle, load_bundle
 from BreastTumorSegLib.phantom.simulate import simulate_exam
 from BreastTumorSegLib.segmentation.breast import segment_breast
+from BreastTumorSegLib.segmentation.clusters import class_maps, require_fit, true_classes
 from BreastTumorSegLib.segmentation.resample import isotropic_grid, resample
 from BreastTumorSegLib.training.cache import ContentCache
 from BreastTumorSegLib.training.config import REFERENCE, CohortData, SimulatedData
@@ -46,17 +48,22 @@ class TrainingVolume:
     """An exam on an isotropic grid along LPS.
 
     Attributes:
-        phases: (T, Z, Y, X) float16, not negative: pre-contrast, first post-contrast and, where there is one, the phase
-            after that; all divided by the same number.
-        label: (Z, Y, X) uint8: the share of the voxel, and of the annotators, that is tumour, times 255.
+        phases: (T, Z, Y, X) float16, not negative, all divided by the same number. All phases of the exam for a model
+            that takes them; else pre-contrast, first post-contrast and, where there is one, the phase after that.
+        label: (Z, Y, X) uint8: the share of the voxel, and of the annotators, that is tumour, times 255; for a model of
+            clusters the class of the voxel.
         breast: (Z, Y, X) bool.
         tumor_voxels: (N,) int64, indices of the tumour's voxels in the flat volume.
+        times: (T,) in seconds after the pre-contrast phase.
+        maps: (K, Z, Y, X) uint8, the probabilities of the classes of clusters, times 255, for a model that takes them.
     """
 
     phases: Tensor
     label: Tensor
     breast: Tensor
     tumor_voxels: Tensor
+    times: tuple[float, ...]
+    maps: Tensor | None = None
 
 
 class Source(Protocol):
@@ -78,10 +85,12 @@ class PreparedCohort:
     def __init__(self, cohort: Cohort, data: CohortData, description: ModelDescription, device: str = "cpu") -> None:
         self.cohort = cohort
         self._data = data
+        self._description = description
         self._spacing = description.spacing_mm
         self._device = torch.device(device)
         self._cache = ContentCache(data.cache or cache_folder() / "training")
         self._breast_model: Bundle | None = None
+        self._maps_model: Bundle | None = None
         self._folders: dict[str, Path] = {}
 
     def prepare(self, events: Events) -> None:
@@ -118,14 +127,19 @@ class PreparedCohort:
     def _bytes(self, case: Case) -> int:
         """What a case takes in the cache: its phases in two bytes a voxel, two masks in one."""
         voxels = math.prod(isotropic_grid(read_geometry(case.phases[0]), self._spacing).size)
-        return voxels * (2 * len(_phases(case)) + 2)
+        return voxels * (2 * len(self._chosen(case)) + 2 + (self._classes if self._description.maps else 0))
 
     def volume_of(self, case: Case) -> TrainingVolume:
         """A case's volume; its arrays are mapped from disk."""
         folder = self.folder(case)
         # Copy on write: nobody writes, and PyTorch warns of arrays that can't be written.
         names = ("phases", "label", "breast", "tumor_voxels")
-        return TrainingVolume(*(torch.from_numpy(np.load(folder / f"{name}.npy", mmap_mode="c")) for name in names))
+        phases, label, breast, voxels = (
+            torch.from_numpy(np.load(folder / f"{name}.npy", mmap_mode="c")) for name in names
+        )
+        times = tuple(case.times[index] for index in self._chosen(case))
+        maps = torch.from_numpy(np.load(file, mmap_mode="c")) if (file := folder / "maps.npy").is_file() else None
+        return TrainingVolume(phases, label, breast, voxels, times, maps)
 
     def grid_of(self, case: Case) -> Geometry:
         """The grid of a case's volume."""
@@ -138,9 +152,16 @@ class PreparedCohort:
             self._folders[case.name] = self._cache.entry(self._key(case), lambda folder: self._make(case, folder))
         return self._folders[case.name]
 
+    def _chosen(self, case: Case) -> list[int]:
+        return _kept_phases(case.times, self._description)
+
     def _key(self, case: Case) -> str:
-        chosen = _phases(case)
+        chosen = self._chosen(case)
         facts = {"version": PREPROCESSING, "spacing": self._spacing, "breast": self._breast_fact(case)}
+        if self._classes:
+            facts |= {"classes": self._classes, "maps": self._maps_fact(), "field": self._description.field}
+            facts |= {"chosen": chosen, "times": case.times, "codebooks": codebooks_sha256()}
+            chosen = list(range(len(case.phases)))
         files = [*(case.phases[index] for index in chosen), *case.tumors]
         if self._data.breast == REFERENCE and case.breast:
             files.append(case.breast)
@@ -157,7 +178,7 @@ class PreparedCohort:
         return self._breast_model
 
     def _make(self, case: Case, folder: Path) -> None:
-        chosen = _phases(case)
+        chosen = self._chosen(case)
         pre, geometry = read_volume(case.phases[0])
         grid = isotropic_grid(geometry, self._spacing)
         phases = [resample(pre if i == 0 else read_volume(case.phases[i])[0], geometry, grid) for i in chosen]
@@ -168,9 +189,45 @@ class PreparedCohort:
             "breast": resample(self._breast(case, pre, geometry), geometry, grid) >= 0.5,
         }
         arrays["tumor_voxels"] = np.flatnonzero(arrays["label"] >= MARKED)
+        if self._classes:
+            arrays |= self._cluster_arrays(case, geometry, grid, arrays["breast"])
         for name, array in arrays.items():
             np.save(folder / f"{name}.npy", array)
         (folder / "grid.json").write_text(json.dumps(vars(grid)), encoding="ascii")
+
+    @property
+    def _classes(self) -> int:
+        """How many classes of clusters the model predicts, or takes; 0 for other models."""
+        if self._description.maps:
+            return self._description.network.in_channels - 1
+        return self._description.network.out_channels if self._description.task == "clusters" else 0
+
+    def _maps_fact(self) -> str:
+        if not self._description.maps:
+            return ""
+        bundle = self._maps_bundle()
+        return bundle.sha256 if bundle else REFERENCE
+
+    def _maps_bundle(self) -> Bundle | None:
+        if self._maps_model is None:
+            self._maps_model = maps_bundle(self._description, self._data)
+        return self._maps_model
+
+    def _cluster_arrays(
+        self, case: Case, geometry: Geometry, grid: Geometry, breast: np.ndarray
+    ) -> dict[str, np.ndarray]:
+        """The classes as the label of a model for clusters; as maps, of a model that takes them."""
+        bundle = self._maps_bundle()
+        wanted = case.phases[:1] if bundle else case.phases
+        phases = np.stack([resample(read_volume(file)[0], geometry, grid) for file in wanted])
+        if bundle:
+            pre, inside = torch.from_numpy(phases), torch.from_numpy(breast)
+            maps = class_maps(bundle, pre, inside, self._device, Events())
+            return {"maps": maps.mul_(255).round_().to(torch.uint8).numpy()}
+        classes = true_classes(phases, case.times, breast, self._classes)
+        if self._description.task == "clusters":
+            return {"label": classes}
+        return {"maps": 255 * (classes == np.arange(self._classes)[:, None, None, None]).astype(np.uint8)}
 
     def _breast(self, case: Case, pre: np.ndarray, geometry: Geometry) -> np.ndarray:
         if self._data.breast == REFERENCE:
@@ -178,6 +235,19 @@ class PreparedCohort:
             return read_volume(case.breast)[0] > 0
         bundle = self._breast_bundle()
         return segment_breast(pre.astype(np.float32), geometry, bundle, self._device, Events()).labels > 0
+
+
+def maps_bundle(description: ModelDescription, data: CohortData | SimulatedData) -> Bundle | None:
+    """The model whose maps another one learns with; None for one that takes none, or the true clusters.
+
+    Raises:
+        ModelError: There is none of this name, it is damaged, or it does not fit.
+    """
+    if not description.maps or not isinstance(data, CohortData) or data.maps_from == REFERENCE:
+        return None
+    bundle = find_bundle(data.maps_from or description.maps, "clusters")
+    require_fit(description, bundle)
+    return bundle
 
 
 class CohortSource:
@@ -206,7 +276,7 @@ class SimulatedSource:
 
     def __init__(self, data: SimulatedData, description: ModelDescription, first_seed: int, device: str) -> None:
         self._data = data
-        self._spacing = description.spacing_mm
+        self._description = description
         self._first_seed = first_seed
         self._device = device
         self._last: tuple[int, TrainingVolume] | None = None
@@ -220,13 +290,16 @@ class SimulatedSource:
 
     def _simulate(self, number: int) -> TrainingVolume:
         site = self._data.sites[number % len(self._data.sites)]
-        exam = simulate_exam(
-            site, self._first_seed + number, self._spacing, self._device, phases=3, spread=self._data.spread
-        )
-        chosen = _early_phases(exam.times)
-        label = 255 * exam.tumor.to(torch.uint8)
+        seed, spacing = self._first_seed + number, self._description.spacing_mm
+        phases = None if self._description.phases == "all" else 3
+        exam = simulate_exam(site, seed, spacing, self._device, phases, self._data.spread)
+        chosen = _kept_phases(exam.times, self._description)
         return TrainingVolume(
-            _scaled(exam.data[chosen]), label, exam.breast > 0, torch.nonzero(exam.tumor.flatten())[:, 0]
+            _scaled(exam.data[chosen]),
+            255 * exam.tumor.to(torch.uint8),
+            exam.breast > 0,
+            torch.nonzero(exam.tumor.flatten())[:, 0],
+            tuple(exam.times[index] for index in chosen),
         )
 
 
@@ -247,12 +320,10 @@ def open_cohort(data: CohortData, events: Events) -> Cohort:
     return cohort
 
 
-def _phases(case: Case) -> list[int]:
-    return _early_phases(case.times)
-
-
-def _early_phases(times: tuple[float, ...]) -> list[int]:
-    """Pre-contrast, first post-contrast and, where there is one, the phase after it."""
+def _kept_phases(times: tuple[float, ...], description: ModelDescription) -> list[int]:
+    """Indices of an exam's phases that `TrainingVolume` has."""
+    if description.phases == "all":
+        return list(range(len(times)))
     first = first_post_index(times)
     return [0, first, *([first + 1] if first + 1 < len(times) else [])]
 

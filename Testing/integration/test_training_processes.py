@@ -102,8 +102,18 @@ def torchrun(*words):
     assert done.returncode == 0, done.stderr
 
 
+@pytest.fixture
+def threads_of_a_new_process():
+    """Tests before may have changed this process's number, and another one adds up in another order."""
+    before = torch.get_num_threads()
+    asked = [sys.executable, "-c", "import torch; print(torch.get_num_threads())"]
+    torch.set_num_threads(int(subprocess.check_output(asked)))
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.mark.slow
-def test_two_processes_learn_as_one_does_and_go_on_where_one_was(written):
+def test_two_processes_learn_as_one_does_and_go_on_where_one_was(written, threads_of_a_new_process):
     """Same samples, shared out: only the order of summation differs."""
     one, two = written("one", epochs=4), written("two", epochs=4)
     finish(one)

@@ -30,6 +30,13 @@ CLINICAL = [
     "false_positives",
     "sensitivity",
 ]
+SIZES = [
+    "diameter_mm_predicted",
+    "diameter_mm_reference",
+    "size_category_predicted",
+    "size_category_reference",
+    "size_category_right",
+]
 
 
 def slab(z, y=slice(2, 6), x=slice(2, 6), label=1):
@@ -183,11 +190,16 @@ def test_results_folders_against_a_cohort(cohort):
     assert rows[1]["hd95_mm"] == INF
 
     written = table(cohort / "out" / "evaluation.csv")
-    assert list(written[0]) == ["case", "site", "convention", *CLINICAL, "breast_dice"]
+    assert list(written[0]) == ["case", "site", "convention", *CLINICAL, *SIZES, "breast_dice"]
     assert float(written[0]["volume_ml_predicted"]) == pytest.approx(0.064)
+    # Corners 1.5, 3 and 6 mm apart; 1.5, 3 and 2 mm.
+    assert float(written[0]["diameter_mm_predicted"]) == pytest.approx((2.25 + 9 + 36) ** 0.5)
+    assert float(written[0]["diameter_mm_reference"]) == pytest.approx((2.25 + 9 + 4) ** 0.5)
+    assert [row["size_category_right"] for row in written] == ["1.0", "0.0"]  # the second found nothing
     summary = {(row["group"], row["column"]): row for row in table(cohort / "out" / "summary.csv")}
     assert float(summary["all", "dice"]["mean"]) == pytest.approx(1 / 3)
     assert summary["all", "hd95_mm"]["n"] == "1"
+    assert summary["all", "size_category_right"]["mean"] == "0.5"
     assert summary["DUKE", "breast_dice"]["median"] == "0.75"
     assert sorted(path.name for path in (cohort / "out").iterdir()) == ["evaluation.csv", "summary.csv"]
 

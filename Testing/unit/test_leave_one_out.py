@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 
 import training_runs
 from BreastTumorSegLib.core.errors import Cancelled, InputError
@@ -116,7 +117,7 @@ def test_a_prediction_comes_back_on_the_exams_own_grid(tmp_path):
     prepared = PreparedCohort(read_cohort(folder), CohortData.model_validate(fields), description)
     (case,) = prepared.cohort
     label = prepared.volume_of(case).label / 255
-    everything = lambda image, wanted: torch.logit(label.clamp(1e-6, 1 - 1e-6))  # noqa: E731 - the truth itself
+    everything = lambda image, times, wanted: torch.logit(label.clamp(1e-6, 1 - 1e-6))[None]  # noqa: E731 - the truth itself
     none, masked = measure_case(
         case, prepared, Bundle(description, "0", torch.nn.Identity()), everything, tmp_path / "c"
     )
@@ -137,7 +138,9 @@ def test_a_case_is_measured_anew_when_its_mask_was_corrected(cohort, tmp_path):
     def measured_now():
         prepared = PreparedCohort(read_cohort(tmp_path / "cohort"), data, description)
         case = prepared.cohort.cases[0]
-        found = measure_case(case, prepared, bundle, lambda image, _: asked.append(1) or image[0] - 9, folder)
+        found = measure_case(
+            case, prepared, bundle, lambda image, _times, _wanted: asked.append(1) or image[0] - 9, folder
+        )
         return case, found[0].clinical["volume_ml_reference"]
 
     case, before = measured_now()
@@ -165,6 +168,13 @@ def config(cohort, out, **changes):
     variants = {"plain": {}, "masked": {"model": {"field": "breast"}, "validation": {"windows": "whole"}}}
     given = {"out": out, "data": data, "training": training, "variants": variants, "review": 4}
     return LeaveOneOutConfig.model_validate(given | changes)
+
+
+def test_networks_for_clusters_find_no_tumours(cohort, tmp_path):
+    network = {"name": "resunet", "in_channels": 1, "out_channels": 6, "channels": [4, 8], "strides": [2], "head": 2}
+    model = {"task": "clusters", "phases": ["pre"], "network": network}
+    with pytest.raises(ValidationError, match="clusters finds no tumours"):
+        config(cohort, tmp_path, variants={"maps": {"model": model, "loss": {"name": "dice_wce"}}})
 
 
 @pytest.fixture(scope="module")

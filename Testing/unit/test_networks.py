@@ -167,7 +167,7 @@ def test_an_unknown_model_lists_the_known_ones(tmp_path):
 
 def test_shipped_bundles_are_whole_small_and_described():
     entries = registry()
-    assert {entry.task for entry in entries.values()} == {"breast", "tumor"}
+    assert {entry.task for entry in entries.values()} == {"breast", "tumor", "clusters"}
     total = sum(path.stat().st_size for path in models_folder().rglob("*") if path.is_file())
     assert total < 24e6
     for name, entry in entries.items():

@@ -8,6 +8,7 @@ from pydantic import ValidationError
 import training_runs
 from BreastTumorSegLib.core.errors import InputError
 from BreastTumorSegLib.networks.catalogue import build_network
+from BreastTumorSegLib.networks.spatial_temporal import PUBLISHED
 from BreastTumorSegLib.training.augmentation import FLIPS, WIDE
 from BreastTumorSegLib.training.config import LeaveOneOutConfig, TrainingConfig, read_config, write_config
 
@@ -80,6 +81,17 @@ def test_the_papers_network_and_recipe_are_those_published():
     assert (config.optimizer.name, config.optimizer.learning_rate, config.optimizer.power) == ("adam", 0.01, 1.5)
     assert config.samples.augmentation == FLIPS
     assert (config.loss.name, config.validation.patience, config.validation.share) == ("dice", 20, 0.2)
+
+
+def test_the_spatial_temporal_networks_schedule_is_the_papers():
+    """Zhang et al., Patterns 2023, "Data pre-processing" and "Training details"."""
+    config = read_config(CONFIGS[0].with_name("spatial-temporal-mama-mia.yaml"), TrainingConfig)
+    optimizer, samples, model = config.optimizer, config.samples, config.model
+    assert (optimizer.name, optimizer.learning_rate, config.epochs) == ("adam", 0.001, 300)
+    assert (optimizer.schedule, optimizer.step_epochs, optimizer.factor) == ("step", 50, 0.5)
+    assert (samples.patch, samples.tumor_share) == ((48, 96, 96), 1.0)
+    assert (config.loss.name, config.loss.bce_weight, model.normalisation) == ("dice_bce", 1, "early-min-max")
+    assert (model.spacing_mm, model.network, config.validation.windows) == (1.0, PUBLISHED, "patch")
 
 
 def test_the_remedy_on_mama_mia_augments_widely():

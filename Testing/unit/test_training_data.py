@@ -25,6 +25,7 @@ from BreastTumorSegLib.training.volumes import (
 )
 
 CASES = [("DUKE", 100), ("ISPY2", 102)]
+ALL_PHASES = {"phases": "all", "network": training_runs.MULTI_PHASE}
 
 
 @pytest.fixture(scope="module")
@@ -154,6 +155,9 @@ def test_simulated_exams_are_new_ones_and_repeatable():
     assert first.volume(0) is first.volume(1)
     assert not torch.equal(first.volume(0).phases.flatten()[:500], first.volume(2).phases.flatten()[:500])
     assert torch.equal(first.volume(2).phases, again.volume(2).phases)
+    assert len(first.volume(0).times) == 3
+    all_phases = SimulatedSource(data, ModelDescription(**training_runs.model(**ALL_PHASES)), 1_000_000, "cpu")
+    assert len(all_phases.volume(0).times) == len(all_phases.volume(0).phases) >= 6  # ISPY2 has six to eight
 
 
 # -- samples ---------------------------------------------------------------------------------------------------------
@@ -176,7 +180,7 @@ def ramp(shape=(12, 30, 30), tumor=(2, 25, 3), breast=None):
     label[tumor] = 255
     inside = torch.ones(shape, dtype=torch.bool) if breast is None else breast
     phases = torch.stack([numbers, numbers + 100, numbers + 500]).to(torch.float16)
-    return TrainingVolume(phases, label, inside, torch.nonzero(label.flatten())[:, 0])
+    return TrainingVolume(phases, label, inside, torch.nonzero(label.flatten())[:, 0], (0.0, 120.0, 240.0))
 
 
 def samples(volume, description=None, **config):
@@ -192,8 +196,8 @@ def test_a_number_gives_the_same_sample_whenever_it_is_asked_for(cohort, tmp_pat
         for _ in range(2)
     )
     drawn = [one[number] for number in range(6)]
-    assert torch.equal(other[4][0], drawn[4][0]) and torch.equal(other[4][1], drawn[4][1])
-    assert drawn[4][0].shape == (2, 8, 8, 8) and drawn[4][1].shape == (1, 8, 8, 8)
+    assert all(torch.equal(*pair) for pair in zip(other[4], drawn[4], strict=True))
+    assert [part.shape for part in drawn[4]] == [(2, 8, 8, 8), (2,), (1, 8, 8, 8)]
     assert not torch.equal(drawn[0][0], drawn[2][0])
 
 
@@ -201,7 +205,7 @@ def test_all_patches_around_the_tumour_hold_it_where_it_is():
     drawn = samples(ramp(tumor=(6, 15, 15)), tumor_share=1.0)
     places = set()
     for number in range(50):
-        _, label = drawn[number]
+        _, _, label = drawn[number]
         assert label.sum() == 1
         places.add(tuple(torch.nonzero(label[0])[0].tolist()))
     assert len(places) > 20  # anywhere in the patch
@@ -211,7 +215,7 @@ def test_image_and_label_are_cut_at_the_same_place():
     volume = ramp()
     field = (slice(0, 12), slice(0, 30), slice(0, 30))
     statistics = thinned([volume.phases[0], volume.phases[1]], field)
-    image, label = samples(volume, tumor_share=1.0)[0]
+    image, _, label = samples(volume, tumor_share=1.0)[0]
     signal = image * statistics.std() + statistics.mean()
     assert signal[0][label[0] > 0].item() == pytest.approx(float(volume.phases[0][2, 25, 3]), rel=1e-3)
     assert signal[1][label[0] > 0].item() == pytest.approx(float(volume.phases[1][2, 25, 3]), rel=1e-3)
@@ -222,18 +226,18 @@ def test_other_patches_are_centred_in_the_breasts():
     breast[:, :10, :10] = True
     volume = replace(ramp(breast=breast), label=255 * breast.to(torch.uint8))  # marked, to be seen in the target
     inside, anywhere = (samples(volume, tumor_share=0.0, inside_breast=where) for where in (True, False))
-    assert all(inside[number][1].any() for number in range(40))
-    assert sum(bool(anywhere[number][1].any()) for number in range(40)) < 38
+    assert all(inside[number][2].any() for number in range(40))
+    assert sum(bool(anywhere[number][2].any()) for number in range(40)) < 38
 
 
 def test_a_patch_larger_than_the_field_is_filled_with_its_darkest():
-    image, label = samples(ramp(shape=(4, 30, 30)), tumor_share=1.0)[0]
+    image, _, label = samples(ramp(shape=(4, 30, 30)), tumor_share=1.0)[0]
     assert image.shape == (2, 8, 8, 8) and label.sum() == 1
     assert torch.equal(image[0, 4:], torch.full_like(image[0, 4:], float(image[0].min())))
 
 
 def test_without_a_patch_a_sample_is_the_whole_field_that_the_network_takes():
-    image, label = samples(ramp(shape=(5, 30, 31)), patch=None)[0]
+    image, _, label = samples(ramp(shape=(5, 30, 31)), patch=None)[0]
     assert image.shape == (2, 6, 30, 32) and label.shape == (1, 6, 30, 32)
 
 
@@ -255,7 +259,7 @@ def test_soft_labels_keep_the_annotators_share():
         One(volume), ModelDescription(**training_runs.model()), SampleConfig(patch=(8, 8, 8), tumor_share=1.0), True, 5
     )
     hard = samples(volume, tumor_share=1.0)
-    assert float(soft[0][1].max()) == pytest.approx(0.4) and float(hard[0][1].max()) == 0
+    assert float(soft[0][2].max()) == pytest.approx(0.4) and float(hard[0][2].max()) == 0
 
 
 def test_a_breast_network_learns_the_breasts():
@@ -263,5 +267,71 @@ def test_a_breast_network_learns_the_breasts():
     breast[:, :15] = True
     network = {**training_runs.model()["network"], "in_channels": 1}
     description = training_runs.model(task="breast", phases=["pre"], network=network)
-    image, label = samples(ramp(breast=breast), description, patch=None)[0]
+    image, _, label = samples(ramp(breast=breast), description, patch=None)[0]
     assert image.shape == (1, 12, 30, 30) and torch.equal(label[0] > 0, breast)
+
+
+# -- all phases ------------------------------------------------------------------------------------------------------
+
+
+def five_phases():
+    """Phases of 1, 2, 3, 4 and 5 everywhere, every 100 seconds."""
+    volume = ramp()
+    phases = torch.arange(1.0, 6).view(5, 1, 1, 1).expand(5, *volume.label.shape).to(torch.float16)
+    return replace(volume, phases=phases, times=(0.0, 100.0, 200.0, 300.0, 400.0))
+
+
+def drawn(number=0, **config):
+    """Image and seconds of the phases that are there."""
+    image, seconds, _ = samples(five_phases(), training_runs.model(**ALL_PHASES), **config)[number]
+    there = torch.isfinite(seconds)
+    assert torch.equal(image[~there], torch.zeros_like(image[~there]))
+    return image[there], seconds[there]
+
+
+def test_phases_that_an_exam_lacks_are_empty_and_have_no_time():
+    image, seconds, _ = samples(five_phases(), training_runs.model(**ALL_PHASES), most_phases=7)[0]
+    assert image.shape == (7, 8, 8, 8)
+    assert seconds[:5].tolist() == [0, 100, 200, 300, 400] and torch.isnan(seconds[5:]).all()
+    # Of ones and twos: the mean is 1.5, the standard deviation 0.5.
+    assert image[:5, 0, 0, 0].tolist() == pytest.approx([-1, 1, 3, 5, 7], rel=1e-2)
+
+
+def test_of_too_many_phases_the_pre_contrast_one_stays():
+    for number in range(20):
+        image, seconds = drawn(number, most_phases=3)
+        assert len(image) == 3 and seconds[0] == 0 and (seconds.diff() > 0).all()
+
+
+def test_dropped_phases_are_the_last_ones_or_any():
+    kept = [tuple((drawn(number, phase_dropout=1.0)[1] / 100).int().tolist()) for number in range(200)]
+    counts = [len(each) for each in kept]
+    assert {2, 3, 4, 5} == set(counts) and all(each[0] == 0 for each in kept)
+    pairs = [each for each in kept if len(each) == 2]
+    assert {(0, 1), (0, 2), (0, 3), (0, 4)} == set(pairs)
+    assert pairs.count((0, 1)) > len(pairs) / 2  # half the time as if the scan had ended, and by chance
+
+
+def test_post_contrast_times_jitter_by_seconds():
+    moved = torch.stack([drawn(number, time_jitter=10.0)[1] for number in range(200)])
+    assert not moved[:, 0].any()
+    assert moved[:, 1:].mean(0).tolist() == pytest.approx([100, 200, 300, 400], abs=3)
+    assert moved[:, 1:].std(0).tolist() == pytest.approx([10] * 4, rel=0.25)
+
+
+def test_a_model_for_all_phases_is_prepared_with_all_of_them(cohort, tmp_path):
+    ready = prepared(cohort, tmp_path, **ALL_PHASES)
+    for case in ready.cohort:
+        volume = ready.volume_of(case)
+        assert len(volume.phases) == len(case.phases) and volume.times == case.times
+    two_phases = prepared(cohort, tmp_path)
+    assert ready.folder(case) != two_phases.folder(case) and len(two_phases.volume_of(case).times) == 3
+
+
+def test_a_dropped_phase_leaves_the_others_at_their_times():
+    """The injection is told by all phases: with the first post-contrast one gone, it must not seem to come later."""
+    volume = replace(five_phases(), times=(0.0, 400.0, 700.0, 1000.0, 1300.0))
+    described = training_runs.model(**ALL_PHASES)
+    for number in range(40):
+        seconds = samples(volume, described, phase_dropout=1.0)[number][1]
+        assert set(seconds[torch.isfinite(seconds)].tolist()) <= {0.0, 400.0, 700.0, 1000.0, 1300.0}

@@ -76,6 +76,23 @@ def test_a_run_that_was_stopped_ends_with_the_same_weights(alone, cohort, tmp_pa
         assert (config.out / name).read_text() == (alone.out / name).read_text()
 
 
+def test_a_network_for_all_phases_trains_stops_and_goes_on(cohort, tmp_path):
+    """Running statistics, phases that were dropped and times that jittered are the same after an interruption."""
+    changes = {
+        "model": training_runs.model(phases="all", network=training_runs.MULTI_PHASE | {"dropout": 0.1}),
+        "samples": {"patch": [8, 8, 8], "batch": 2, "phase_dropout": 0.5, "time_jitter": 10.0},
+        "average": 0.9,
+    }
+    through, stopped = (training_runs.config(cohort, out=str(tmp_path / name), **changes) for name in ("one", "two"))
+    training_runs.run(through)
+    with pytest.raises(Cancelled):
+        training_runs.run(stopped, training_runs.CancelAt(7))
+    training_runs.run(stopped)
+    assert same(weights(through), weights(stopped))
+    assert load_bundle("tiny", "tumor", through.out / "models").description.phases == "all"
+    assert "all phases with their times" in (through.out / "models" / "tiny" / "CARD.md").read_text()
+
+
 def test_another_seed_gives_other_weights(alone, cohort, tmp_path):
     config = training_runs.config(cohort, out=str(tmp_path / "run"), average=0.9, seed=1)
     training_runs.run(config)
