@@ -17,8 +17,9 @@ from BreastTumorSegLib.cli_review import review_app
 from BreastTumorSegLib.cli_train import leave_one_out, train
 from BreastTumorSegLib.core.cancel import cancellable
 from BreastTumorSegLib.core.errors import InputError, require_packages
-from BreastTumorSegLib.core.events import SEGMENT_STAGES, Events, JsonEvents
+from BreastTumorSegLib.core.events import NONCONTRAST_STAGES, SEGMENT_STAGES, Events, JsonEvents
 from BreastTumorSegLib.core.job import reporting, run_and_leave
+from BreastTumorSegLib.core.models import maps_of
 
 app = typer.Typer(
     add_completion=False,
@@ -106,7 +107,8 @@ def _segment(
     overwrite: bool,
     events: Events,
 ) -> Path:
-    events.started(command="segment", stages=SEGMENT_STAGES)
+    noncontrast = model is not None and maps_of(model) is not None
+    events.started(command="segment", stages=NONCONTRAST_STAGES if noncontrast else SEGMENT_STAGES)
     require_packages()
     from BreastTumorSegLib.io import refuse_over_input, results_folder
     from BreastTumorSegLib.jobs.exam import segment_into
@@ -183,12 +185,14 @@ def _heterogeneity(
     events: Events,
 ) -> None:
     events.started(command="heterogeneity", stages=["headers", "load", "clusters", "write"])
+    from BreastTumorSegLib.core.exam import require_contrast
     from BreastTumorSegLib.io import load_exam, read_volume, refuse_over_input, results_folder
     from BreastTumorSegLib.segmentation.heterogeneity import map_heterogeneity, write_heterogeneity
 
     refuse_over_input([*sources, mask], out)
     with results_folder(out, overwrite) as folder, cancellable(events, folder, isinstance(events, JsonEvents)):
         exam = load_exam(sources, times, interval, events)
+        require_contrast(exam)
         labels, grid = read_volume(mask)
         events.progress("clusters", 0, 1)
         found = map_heterogeneity(exam, labels, grid, rim, method, k)
@@ -208,11 +212,13 @@ def _clusters(
 ) -> None:
     events.started(command="clusters", stages=["headers", "load", "models", "breast", "clusters"])
     require_packages()
+    from BreastTumorSegLib.core.exam import require_contrast
     from BreastTumorSegLib.io import load_exam, refuse_over_input, results_folder
 
     refuse_over_input(sources, out)
     with results_folder(out, overwrite) as folder, cancellable(events, folder, isinstance(events, JsonEvents)):
         exam = load_exam(sources, times, interval, events)
+        require_contrast(exam)
         events.progress("models", 0, 1)  # importing PyTorch takes seconds
         from BreastTumorSegLib.report.cluster_quality import exam_quality, write_quality
 

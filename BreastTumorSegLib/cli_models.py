@@ -11,7 +11,7 @@ from BreastTumorSegLib.core.events import Events
 from BreastTumorSegLib.core.job import reporting
 
 if TYPE_CHECKING:
-    from BreastTumorSegLib.networks.bundle import Bundle
+    from BreastTumorSegLib.networks.bundle import Bundle, ModelDescription
     from BreastTumorSegLib.segmentation.nnunet_models import NnunetBundle
 
 models_app = typer.Typer(no_args_is_help=True, help="The model bundles.")
@@ -19,12 +19,15 @@ models_app = typer.Typer(no_args_is_help=True, help="The model bundles.")
 
 @models_app.command("list")
 def list_models() -> None:
-    """The bundles, their tasks, and which is the default."""
+    """The bundles, their tasks, which is the default, and which work without contrast."""
+    from BreastTumorSegLib.core.models import maps_of
     from BreastTumorSegLib.networks.bundle import registry
 
     with reporting(Events()):
         for name, entry in registry().items():
-            print(f"{name:<24}{entry.task:<10}{'default' if entry.default else ''}")
+            maps = maps_of(name)
+            noncontrast = f"without contrast, with maps of {maps}" if maps else ""
+            print(f"{name:<24}{entry.task:<10}{'default' if entry.default else noncontrast}")
 
 
 @models_app.command()
@@ -56,13 +59,21 @@ def _facts(bundle: Bundle) -> dict[str, str]:
     return {
         "network": f"{config.name}, {millions:.2f} million parameters",
         "size": ", ".join(f"{field} {_shown(value)}" for field, value in sizes.items()),
-        "phases": ", ".join(described.phases),
+        "phases": ", ".join(described.phase_names),
         "spacing": f"{described.spacing_mm:g} mm",
         "input": f"{described.normalisation}, of the {described.field}",
-        "threshold": f"{described.threshold:g}",
+        **({"maps": f"of {described.maps}"} if described.maps else {}),
+        **_answer(described),
         "trained on": described.trained_on,
         "sha256": bundle.sha256,
     }
+
+
+def _answer(described: ModelDescription) -> dict[str, str]:
+    """What of its answer counts."""
+    if described.task == "clusters":
+        return {"clusters": str(described.network.out_channels - 2)}
+    return {"threshold": f"{described.threshold:g}"}
 
 
 def _nnunet_facts(bundle: NnunetBundle) -> dict[str, str]:

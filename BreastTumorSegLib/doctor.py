@@ -9,7 +9,8 @@ JSON (`--json`, and the event `finished` of `--events`) has:
 - `system`: {label: text}, such as version, Python, operating system, processors and memory
 - `packages`: [{name, required, installed, ok}]; `installed` is null where it is missing; with PyTorch's build in it
 - `devices`: [{id, name, memory_total_mb, memory_free_mb}]; `id` is what `--device` takes, "cpu" or "cuda"
-- `models`: [{name, task, default, version, ok, message}]; `ok` is null where it could not be checked
+- `models`: [{name, task, default, version, contrast, ok, message}]; `contrast` is false where it sees the pre-contrast
+  phase alone, `ok` is null where it could not be checked
 - `folders`: [{name, path, free_mb, writable}] of "results" (where one was given) and "temporary"
 - `text`: all of it for people, to be copied into a report of a fault
 """
@@ -75,6 +76,7 @@ class Model:
     task: str
     default: bool
     version: str
+    contrast: bool
     ok: bool | None
     message: str
 
@@ -123,7 +125,7 @@ class Report:
             *_table(self.system.items()),
             *_section("Packages", (_package_row(package) for package in self.packages)),
             *_section("Devices", ((d.id, d.name, _memory(d.memory_total_mb, d.memory_free_mb)) for d in self.devices)),
-            *_section("Models", ((m.name, m.task, m.version, _default(m), m.message) for m in self.models)),
+            *_section("Models", (_model_row(model) for model in self.models)),
             *_section("Folders", (_folder_row(folder) for folder in self.folders)),
             *_section("Hints", ((hint,) for hint in self.hints)),
         ]
@@ -281,11 +283,11 @@ def _models(found: _Findings) -> list[Model]:
 def _model(folder: Path, name: str, task: str, default: bool) -> Model:
     try:
         described = json.loads((folder / name / "model.json").read_text(encoding="utf-8"))
-        version = str(described["version"])
-    except (OSError, ValueError, KeyError, TypeError):
-        version = "unknown"
+        version, contrast = str(described["version"]), task == "breast" or described.get("phases") != ["pre"]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        version, contrast = "unknown", True
     ok, message = _checked(folder, name, task)
-    return Model(name, task, default, version, ok, _without_home(message))
+    return Model(name, task, default, version, contrast, ok, _without_home(message))
 
 
 def _checked(folder: Path, name: str, task: Any) -> tuple[bool | None, str]:
@@ -295,9 +297,13 @@ def _checked(folder: Path, name: str, task: Any) -> tuple[bool | None, str]:
         return None, f"not checked: needs {', '.join(needs)}"
     try:
         from BreastTumorSegLib.networks.bundle import load_bundle
-        from BreastTumorSegLib.segmentation.nnunet_models import load_tumor_model
+        from BreastTumorSegLib.segmentation.nnunet_models import load_tumor_model, without_contrast
+        from BreastTumorSegLib.segmentation.noncontrast import load_clusters_model
 
-        load_tumor_model(name, folder) if task == "tumor" else load_bundle(name, task, folder)
+        if task != "tumor":
+            load_bundle(name, task, folder)
+        elif without_contrast(tumor := load_tumor_model(name, folder)):
+            load_clusters_model(tumor, folder)
     except BreastTumorSegError as error:
         return False, error.message
     except _BROKEN as error:
@@ -360,8 +366,9 @@ def _package_row(package: Package) -> tuple[str, ...]:
     return package.name, package.required, package.installed or "-", state
 
 
-def _default(model: Model) -> str:
-    return "default" if model.default else ""
+def _model_row(model: Model) -> tuple[str, ...]:
+    use = "default" if model.default else "" if model.contrast else "without contrast"
+    return model.name, model.task, model.version, use, model.message
 
 
 def _folder_row(folder: Folder) -> tuple[str, ...]:

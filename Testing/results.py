@@ -1,12 +1,20 @@
-"""A small made-up `ExamResult`: two half-ellipsoids for breasts, a bright heart, round lesions."""
+"""Small made-up results: two half-ellipsoids for breasts, a bright heart, round lesions."""
 
 from pathlib import Path
 
 import numpy as np
+from scipy import ndimage
 
 from BreastTumorSegLib.core.exam import Exam, Phase, PhaseTable, TimeSource
 from BreastTumorSegLib.core.geometry import Geometry
-from BreastTumorSegLib.core.result import Clusters, ExamResult, KineticMaps, Lesion
+from BreastTumorSegLib.core.result import (
+    Clusters,
+    ExamResult,
+    KineticMaps,
+    Lesion,
+    NonContrastLesion,
+    NonContrastResult,
+)
 from BreastTumorSegLib.kinetics.readings import early_and_late
 
 GEOMETRIES = {
@@ -49,6 +57,31 @@ def simulated_result(lesions: int = 2, phases: int = 4, plane: str = "axial") ->
             "timings": {"breast": 9.84, "tumor": 41.0},
         },
     )
+
+
+def noncontrast_result(lesions: int = 2, phases: int = 1, plane: str = "axial") -> NonContrastResult:
+    """The same without contrast. Lesions are clusters 1 to 3 by their numbers, and unsure at their edge."""
+    seen = simulated_result(lesions, phases=max(phases, 2), plane=plane)
+    table = PhaseTable(seen.exam.table.phases[:phases])
+    clusters = seen.clusters.labels
+    inner = np.sum([ndimage.binary_erosion(seen.tumor == label) for label in range(1, lesions + 1)], axis=0) > 0
+    uncertainty = np.where((seen.tumor > 0) & ~inner, 0.8, np.where(seen.breast > 0, 0.1, 0)).astype(np.float32)
+    return NonContrastResult(
+        Exam(table, seen.exam.data[:phases]),
+        seen.breast,
+        seen.tumor,
+        seen.probability,
+        clusters,
+        4,
+        uncertainty,
+        tuple(_noncontrast_lesion(lesion) for lesion in seen.lesions),
+        manifest=seen.manifest,
+    )
+
+
+def _noncontrast_lesion(lesion: Lesion) -> NonContrastLesion:
+    found = (lesion.label, lesion.side, lesion.centre, lesion.volume_ml, lesion.diameter_mm, lesion.confidence)
+    return NonContrastLesion(*found, cluster_shares=(0.1, 0.2, 0.3, 0.4, 0.0))
 
 
 def _anatomy(geometry: Geometry, lesions: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -2,7 +2,7 @@
 
 from BreastTumorSegLib.io.exam import load_exam, read_phase_table
 from BreastTumorSegLib.io.files import read_volume, write_volume
-from BreastTumorSegLib.io.result_files import write_result
+from BreastTumorSegLib.io.result_files import write_noncontrast_result, write_result
 from BreastTumorSegLib.io.results import refuse_over_input, results_folder
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "read_volume",
     "refuse_over_input",
     "results_folder",
+    "write_noncontrast_result",
     "write_result",
     "write_volume",
 ]

@@ -9,7 +9,7 @@ import numpy as np
 
 from BreastTumorSegLib.core.errors import InputError, typed_errors
 from BreastTumorSegLib.core.events import Events
-from BreastTumorSegLib.core.exam import Exam, Phase, PhaseTable, Problem
+from BreastTumorSegLib.core.exam import ONE_PHASE, Exam, Phase, PhaseTable, Problem
 from BreastTumorSegLib.io import dicom, exam_folder, files
 from BreastTumorSegLib.io.times import choose, given, late_first_post
 from BreastTumorSegLib.io.volume import Found, Volume
@@ -126,10 +126,9 @@ def _volume_files(folder: Path) -> list[Path]:
 
 
 def _inconsistent(volumes: Sequence[Volume]) -> list[Problem]:
-    """Fatal where there are no two phases to compare, or a phase is not on the first one's grid."""
+    """One phase alone, which few models can use; fatal where a phase is not on the first one's grid."""
     if len(volumes) == 1:
-        message = f"There is one phase only: '{volumes[0].name}' ({volumes[0].files[0].name})."
-        return [Problem(message, "Give the pre-contrast and at least one post-contrast phase.", fatal=True)]
+        return [Problem("There is one phase only.", ONE_PHASE)]
     return [
         Problem(
             f"'{volume.name}' ({volume.files[0].name}) has another geometry than '{volumes[0].name}': {difference}.",

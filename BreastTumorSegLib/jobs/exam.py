@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from BreastTumorSegLib.core.events import Events
-from BreastTumorSegLib.io import load_exam, write_result
+from BreastTumorSegLib.core.result import NonContrastResult
+from BreastTumorSegLib.io import load_exam, write_noncontrast_result, write_result
 
 
 def segment_into(
@@ -34,9 +35,14 @@ def segment_into(
     exam = load_exam(sources, times, interval, events)
     events.progress("models", 0, 1)  # importing PyTorch takes seconds
     from BreastTumorSegLib.report.html import write_report
+    from BreastTumorSegLib.report.noncontrast import write_noncontrast_report
     from BreastTumorSegLib.segmentation.pipeline import segment_exam
 
     result = segment_exam(exam, model, device, events)
-    write_result(result, folder, events)
-    write_report(result, folder / "report.html", events)
+    if isinstance(result, NonContrastResult):
+        write_noncontrast_result(result, folder, events)
+        write_noncontrast_report(result, folder / "report.html", events)
+    else:
+        write_result(result, folder, events)
+        write_report(result, folder / "report.html", events)
     return result.manifest

@@ -80,14 +80,18 @@ def limit_threads(count: int) -> None:
 
 
 def checksums(model: str | None) -> set[str]:
-    """The sha256 of the breast model and of the tumour model that `segment` would use here.
+    """The sha256 of the models that `segment` would use here: for breasts, for tumours, and the one for their maps.
 
     Raises:
         ModelError: A model is missing or damaged.
     """
+    from BreastTumorSegLib.core.models import maps_of
     from BreastTumorSegLib.networks.bundle import default_model, verify_bundle
 
-    return {verify_bundle(default_model("breast")), verify_bundle(model or default_model("tumor"))}
+    tumor = model or default_model("tumor")
+    found = {verify_bundle(default_model("breast")), verify_bundle(tumor)}
+    maps = maps_of(tumor)
+    return found | {verify_bundle(maps)} if maps else found
 
 
 def is_done(manifest: Mapping[str, Any] | None, wanted: set[str]) -> bool:

@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from scipy import ndimage
 
-from BreastTumorSegLib.core.colors import BREAST, LESION, OTHER_LESION, cluster_color
-from BreastTumorSegLib.core.result import LEFT, RIGHT, ExamResult
+from BreastTumorSegLib.core.colors import BREAST, LESION, OTHER_LESION, UNCERTAINTY, cluster_color
+from BreastTumorSegLib.core.result import LEFT, RIGHT, ExamResult, FoundInExam, NonContrastResult
 from BreastTumorSegLib.report.display import AXIAL, CORONAL, SAGITTAL, VIEWS, Display, View
 from BreastTumorSegLib.report.pictures import Picture, source
 
@@ -47,29 +47,34 @@ class Panel:
     marks: tuple[tuple[int, float, float], ...] = ()
 
 
-class Figures:
-    """Draws the figures of one result."""
+class CommonFigures:
+    """Draws the figures that a report has with and without contrast.
 
-    def __init__(self, result: ExamResult) -> None:
-        exam = result.exam
-        self._display = Display(exam.geometry)
-        self._acquired = VIEWS[exam.geometry.plane]
-        self._pre, self._post = self._display.turn(exam.pre), self._display.turn(exam.first_post)
+    Args:
+        image: The phase that lesions are shown on, (Z, Y, X).
+        what: Its name in words.
+    """
+
+    def __init__(self, result: FoundInExam, image: np.ndarray, what: str) -> None:
+        geometry = result.exam.geometry
+        self._display = Display(geometry)
+        self._acquired = VIEWS[geometry.plane]
+        self._pre, self._image = self._display.turn(result.exam.pre), self._display.turn(image)
         self._breast, self._tumor = self._display.turn(result.breast), self._display.turn(result.tumor)
-        self._clusters = self._display.turn(result.clusters.labels)
-        self._window = _window(self._post, self._breast)
+        self._what = what
+        self._window = _window(self._image, self._breast)
 
     def lesion(self, label: int) -> list[Panel]:
-        """Axial, sagittal and coronal slice of the first post-contrast phase where the lesion is largest."""
+        """Axial, sagittal and coronal slice of the image where the lesion is largest."""
         mask = self._tumor == label
         return [self._lesion_slice(view, mask, label) for view in (AXIAL, SAGITTAL, CORONAL) if mask.any()]
 
     def _lesion_slice(self, view: View, mask: np.ndarray, label: int) -> Panel:
         index = _largest(mask, view)
-        picture = self._slice(view, index, self._post, self._window_for(self._post[mask]))
+        picture = self._slice(view, index, self._image, self._window_for(self._image[mask]))
         picture.outline(view.plane(self._tumor, index) > 0, OTHER_LESION)
         picture.outline(view.plane(mask, index), LESION)
-        what = f"slice through lesion {label}, outlined in red, first post-contrast phase"
+        what = f"slice through lesion {label}, outlined in red, {self._what}"
         return self._panel(picture, view, what, self._position(view, index))
 
     def breasts(self) -> list[Panel]:
@@ -86,6 +91,42 @@ class Figures:
         what = "slice with the outline of the breast mask, pre-contrast phase"
         return self._panel(picture, view, what, self._position(view, index))
 
+    def _slice(self, view: View, index: int, volume: np.ndarray, window: tuple[float, float]) -> Picture:
+        scale = FIELD_PX / float(np.max(np.multiply(volume.shape, self._display.spacing)))
+        return Picture(view.plane(volume, index), window, view.in_plane(self._display.spacing), scale)
+
+    def _window_for(self, values: np.ndarray) -> tuple[float, float]:
+        """The breasts' window, widened so that values keep their shades in a lesion that outshines its breast."""
+        low, high = self._window
+        return low, max(high, float(np.percentile(values, LESION_BRIGHT)))
+
+    def _position(self, view: View, index: int) -> str:
+        return self._display.position(view, index)
+
+    @staticmethod
+    def _panel(
+        picture: Picture, view: View, what: str, detail: str, marks: tuple[tuple[int, float, float], ...] = ()
+    ) -> Panel:
+        name = view.name.capitalize()
+        caption = f"{name}, {detail}" if detail else name
+        height, width = picture.extent
+        return Panel(picture.source(), f"{name} {what}", caption, view, width, height, marks)
+
+    def _detail(self, view: View, index: int, box: tuple[slice, ...], values: np.ndarray) -> Picture:
+        """A part of a slice of the image; its window shows `values` well."""
+        spacing = view.in_plane(self._display.spacing)
+        plane = view.plane(self._image, index)[box]
+        scale = DETAIL_PX / float(np.max(np.multiply(plane.shape, spacing)))
+        return Picture(plane, self._window_for(values), spacing, scale)
+
+
+class Figures(CommonFigures):
+    """Draws the figures of a result with contrast, on its first post-contrast phase."""
+
+    def __init__(self, result: ExamResult) -> None:
+        super().__init__(result, result.exam.first_post, "first post-contrast phase")
+        self._clusters = self._display.turn(result.clusters.labels)
+
     def projections(self) -> list[Panel]:
         """Maximum-intensity projections of the subtraction inside the breasts, where the heart can't outshine them.
 
@@ -95,7 +136,7 @@ class Figures:
         if not inside.any():
             inside = np.ones_like(inside)
         box = _box(inside, self._display.spacing, margin=5)
-        gain = np.where(inside[box], self._post[box] - self._pre[box], 0)
+        gain = np.where(inside[box], self._image[box] - self._pre[box], 0)
         tumor, breast = self._tumor[box], self._breast[box]
         through_all = [self._projection(view, gain, tumor, "") for view in (AXIAL, CORONAL)]
         through_one = [
@@ -127,43 +168,66 @@ class Figures:
         lesion = clustered & (self._tumor == 1)
         aim = lesion if lesion.any() else clustered
         index = _largest(aim, view)
-        spacing = view.in_plane(self._display.spacing)
         labels, breast = view.plane(self._clusters, index), view.plane(self._breast, index)
         side = np.bincount(breast[view.plane(aim, index)]).argmax()
-        box = _box((labels > 0) & (breast == side), spacing, margin=15, least=60)
-        plane, labels = view.plane(self._post, index)[box], labels[box]
-        scale = DETAIL_PX / float(np.max(np.multiply(plane.shape, spacing)))
-        window = self._window_for(plane[labels > 0])
-        plain, tinted = (Picture(plane, window, spacing, scale) for _ in range(2))
+        box = _box((labels > 0) & (breast == side), view.in_plane(self._display.spacing), margin=15, least=60)
+        labels = labels[box]
+        values = view.plane(self._image, index)[box][labels > 0]
+        plain, tinted = (self._detail(view, index, box, values) for _ in range(2))
         plain.outline(view.plane(self._tumor, index)[box] > 0, LESION)
-        for label in np.unique(labels[labels > 0]):
-            tinted.tint(labels == label, cluster_color(int(label)))
+        _tint_clusters(tinted, labels)
         where = self._position(view, index)
         return [
-            self._panel(plain, view, "slice, first post-contrast phase", where),
+            self._panel(plain, view, f"slice, {self._what}", where),
             self._panel(tinted, view, "slice, the clusters in colour", "the same, clusters in colour"),
         ]
 
-    def _slice(self, view: View, index: int, volume: np.ndarray, window: tuple[float, float]) -> Picture:
-        scale = FIELD_PX / float(np.max(np.multiply(volume.shape, self._display.spacing)))
-        return Picture(view.plane(volume, index), window, view.in_plane(self._display.spacing), scale)
 
-    def _window_for(self, values: np.ndarray) -> tuple[float, float]:
-        """The breasts' window, widened so that values keep their shades in a lesion that outshines its breast."""
-        low, high = self._window
-        return low, max(high, float(np.percentile(values, LESION_BRIGHT)))
+class NonContrastFigures(CommonFigures):
+    """Draws the figures of a result without contrast."""
 
-    def _position(self, view: View, index: int) -> str:
-        return self._display.position(view, index)
+    def __init__(self, result: NonContrastResult) -> None:
+        super().__init__(result, result.exam.pre, "pre-contrast phase")
+        self._predicted = self._display.turn(result.predicted)
+        self._uncertainty = self._display.turn(result.uncertainty)
 
-    @staticmethod
-    def _panel(
-        picture: Picture, view: View, what: str, detail: str, marks: tuple[tuple[int, float, float], ...] = ()
-    ) -> Panel:
-        name = view.name.capitalize()
-        caption = f"{name}, {detail}" if detail else name
-        height, width = picture.extent
-        return Panel(picture.source(), f"{name} {what}", caption, view, width, height, marks)
+    def maps(self, label: int) -> list[Panel]:
+        """A lesion's acquired slice, zoomed to its breast: as it is, with predicted clusters, and with what is unsure.
+
+        Without the lesion, the slice with the most predicted clusters, or else the most breast.
+        """
+        lesion = self._tumor == label
+        aim = next(mask for mask in (lesion, self._predicted > 0, self._breast > 0, ~lesion) if mask.any())
+        view = self._acquired
+        index = _largest(aim, view)
+        breast = view.plane(self._breast, index)
+        side = np.bincount(breast[view.plane(aim, index)]).argmax()
+        box = _box((breast == side) | view.plane(aim, index), view.in_plane(self._display.spacing), margin=5, least=60)
+        values = view.plane(self._image, index)[view.plane(aim, index)]
+        plain, clusters, unsure = (self._detail(view, index, box, values) for _ in range(3))
+        _tint_clusters(clusters, view.plane(self._predicted, index)[box])
+        _tint_uncertainty(unsure, view.plane(self._uncertainty, index)[box])
+        for picture in (plain, clusters, unsure):
+            picture.outline(view.plane(lesion, index)[box], LESION)
+        shown = f"at lesion {label}" if lesion.any() else "without a lesion"
+        return [
+            self._panel(plain, view, f"part of a slice {shown}, {self._what}", self._position(view, index)),
+            self._panel(clusters, view, f"part {shown}, predicted clusters in colour", "predicted clusters"),
+            self._panel(unsure, view, f"part {shown}, uncertainty in colour", "uncertainty"),
+        ]
+
+
+def _tint_clusters(picture: Picture, labels: np.ndarray) -> None:
+    """Colour clusters (rows, columns)."""
+    for label in np.unique(labels[labels > 0]):
+        picture.tint(labels == label, cluster_color(int(label)))
+
+
+def _tint_uncertainty(picture: Picture, uncertainty: np.ndarray) -> None:
+    """Colour uncertainty (rows, columns) in steps."""
+    ends = [least for least, _ in UNCERTAINTY[1:]] + [np.inf]
+    for (least, color), end in zip(UNCERTAINTY, ends, strict=True):
+        picture.tint((least <= uncertainty) & (uncertainty < end), color)
 
 
 def curves(result: ExamResult) -> str:

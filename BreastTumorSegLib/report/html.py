@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from BreastTumorSegLib.core import colors
 from BreastTumorSegLib.core.errors import OutputError
 from BreastTumorSegLib.core.events import Events
 from BreastTumorSegLib.core.exam import TimeSource, first_post_index
-from BreastTumorSegLib.core.result import CURVE_TYPES, LEFT, RIGHT, ExamResult, Lesion, Reading
+from BreastTumorSegLib.core.result import CURVE_TYPES, LEFT, RIGHT, ExamResult, FoundInExam, FoundLesion, Reading
 from BreastTumorSegLib.kinetics.composition import composition
-from BreastTumorSegLib.report.figures import MOST_LESIONS, Figures, Panel, curves
+from BreastTumorSegLib.report.figures import MOST_LESIONS, CommonFigures, Figures, Panel, curves
 from BreastTumorSegLib.report.page import page_environment
+
+LesionT = TypeVar("LesionT", bound=FoundLesion)
 
 
 def write_report(result: ExamResult, path: Path, events: Events | None = None) -> None:
@@ -29,7 +32,16 @@ def write_report(result: ExamResult, path: Path, events: Events | None = None) -
         OutputError: The file can't be written.
         Cancelled: `events` was cancelled; nothing is written.
     """
-    page = _page(result, events or Events())
+    facts = _figures(result, events or Events()) | _facts(result)
+    write_page(exam_page("report.html.j2", result, result.lesions, facts), path)
+
+
+def write_page(page: str, path: Path) -> None:
+    """Write a page; it replaces `path` when it is complete.
+
+    Raises:
+        OutputError: The file can't be written.
+    """
     partial = path.with_name(path.name + ".part")
     try:
         partial.write_text(page, encoding="utf-8")
@@ -40,7 +52,7 @@ def write_report(result: ExamResult, path: Path, events: Events | None = None) -
         raise OutputError(f"The report {path} can't be written: {error.strerror}.", "Choose another folder.") from error
 
 
-def summary(lesions: tuple[Lesion, ...]) -> str:
+def summary(lesions: Sequence[FoundLesion]) -> str:
     """The finding in one plain sentence."""
     if not lesions:
         return "No lesion found."
@@ -51,23 +63,28 @@ def summary(lesions: tuple[Lesion, ...]) -> str:
     return f"{len(lesions)} lesions found, the largest {size}."
 
 
-def _page(result: ExamResult, events: Events) -> str:
+def exam_page(template: str, result: FoundInExam, lesions: Sequence[FoundLesion], facts: dict[str, Any]) -> str:
+    """The page of a template that extends `exam.html.j2`; `facts` are those that it has beyond that one's."""
     environment = page_environment()
     environment.filters |= {"columns": _columns, "widths": _widths}
-    template = environment.get_template("report.html.j2")
-    return template.render(_figures(result, events) | _facts(result))
+    return environment.get_template(template).render(_common_facts(result, lesions) | facts)
+
+
+def lesion_slices(draw: CommonFigures, lesions: Sequence[LesionT], events: Events) -> list[tuple[LesionT, list[Panel]]]:
+    """The slices of the largest lesions; tells a step for each, and one for what comes after."""
+    shown = lesions[:MOST_LESIONS]
+    slices = []
+    for done, lesion in enumerate(shown):
+        events.progress("report", done, len(shown) + 1)
+        slices.append((lesion, draw.lesion(lesion.label)))
+    events.progress("report", len(shown), len(shown) + 1)
+    return slices
 
 
 def _figures(result: ExamResult, events: Events) -> dict[str, Any]:
     """Every figure, by the name that the template has for it."""
     draw = Figures(result)
-    shown = result.lesions[:MOST_LESIONS]
-    steps = len(shown) + 1
-    slices = []
-    for done, lesion in enumerate(shown):
-        events.progress("report", done, steps)
-        slices.append((lesion, draw.lesion(lesion.label)))
-    events.progress("report", len(shown), steps)
+    slices = lesion_slices(draw, result.lesions, events)
     drawn = {
         "slices": slices,
         "projections": draw.projections(),
@@ -75,28 +92,41 @@ def _figures(result: ExamResult, events: Events) -> dict[str, Any]:
         "curves": curves(result) if len(result.clusters.curves) else "",
         "breasts": draw.breasts(),
     }
-    events.progress("report", steps, steps)
+    events.progress("report", len(slices) + 1, len(slices) + 1)
     return drawn
 
 
-def _facts(result: ExamResult) -> dict[str, Any]:
-    """Every number and text, by the name that the template has for it."""
+def _common_facts(result: FoundInExam, lesions: Sequence[FoundLesion]) -> dict[str, Any]:
+    """Every number and text of `exam.html.j2`, by its name there."""
     exam = result.exam
-    voxels = result.clusters.voxels
     return {
-        "summary": summary(result.lesions),
-        "lesions": result.lesions,
+        "summary": summary(lesions),
+        "lesions": lesions,
         "warnings": [_without_paths(warning, result) for warning in result.warnings],
         "problems": [
             (_without_paths(problem.message, result), _without_paths(problem.remedy, result))
             for problem in exam.table.problems
         ],
         "phases": exam.table.phases,
-        "first_post": first_post_index(exam.times),
         "assumed": TimeSource.ASSUMED,
         "geometry": exam.geometry,
-        "one_post": result.maps.late is None,
         "most_lesions": MOST_LESIONS,
+        "breast_ml": {
+            name: float((result.breast == side).sum()) * exam.geometry.voxel_ml
+            for side, name in ((RIGHT, "right"), (LEFT, "left"))
+        },
+        "manifest": result.manifest,
+        "colors": colors,
+    }
+
+
+def _facts(result: ExamResult) -> dict[str, Any]:
+    """Every other number and text, by the name that the template has for it."""
+    exam = result.exam
+    voxels = result.clusters.voxels
+    return {
+        "used_as": {0: "pre-contrast", first_post_index(exam.times): "first post-contrast"},
+        "one_post": result.maps.late is None,
         "curve_types": list(zip(CURVE_TYPES, colors.CURVE_TYPES, strict=True)),
         "read": [
             (name, read_at(reading))
@@ -109,12 +139,6 @@ def _facts(result: ExamResult) -> dict[str, Any]:
             for label, count in enumerate(voxels.tolist(), 1)
         ],
         "compositions": composition(result.clusters, result.tumor),
-        "breast_ml": {
-            name: float((result.breast == side).sum()) * exam.geometry.voxel_ml
-            for side, name in ((RIGHT, "right"), (LEFT, "left"))
-        },
-        "manifest": result.manifest,
-        "colors": colors,
     }
 
 
@@ -147,7 +171,7 @@ def _widths(panels: list[Panel]) -> list[float]:
     ]
 
 
-def _without_paths(text: str, result: ExamResult) -> str:
+def _without_paths(text: str, result: FoundInExam) -> str:
     """A text without the exam's folders: patients' names are often in them."""
     folders = {folder for phase in result.exam.table.phases for file in phase.files for folder in file.parents}
     for folder in sorted(folders, key=lambda folder: -len(folder.parts)):

@@ -10,8 +10,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from BreastTumorSegLib.core.colors import SCORES
+from BreastTumorSegLib.core.colors import SCORES, cluster_color
 from BreastTumorSegLib.report.pictures import source
+from BreastTumorSegLib.review.comparison import MANUAL
 from BreastTumorSegLib.review.record_tables import finite
 from BreastTumorSegLib.review.records import Change, Score
 
@@ -25,6 +26,7 @@ KAPPAS = {
     "cohen_kappa_2": ("two classes", "#3b7dbd", "s"),
 }
 FLEISS = {"fleiss_kappa_4": "cohen_kappa_4", "fleiss_kappa_2": "cohen_kappa_2"}  # drawn like these
+FROM_SCRATCH, MODELS = "o", "sD^vP*X"  # markers
 OFFSET = 0.22  # between the markers of one comparison
 
 
@@ -91,10 +93,46 @@ def kappas(comparisons: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
     return _source(figure)
 
 
+def dice_and_minutes(groups: Sequence[Mapping[str, Any]]) -> str:
+    """Mean Dice against median minutes of groups of masks, with their 95 % intervals.
+
+    The colour says who drew, grey that nobody did; the marker says from what.
+
+    Args:
+        groups: Each with `label`, `reader`, `kind`, `model`, and its rows of `comparison.csv` by measure.
+    """
+    figure, axes = _wide(4.6)
+    readers = sorted({group["reader"] for group in groups} - {""})
+    models = sorted({group["model"] for group in groups if group["kind"] != MANUAL})
+    for group in groups:
+        dice, minutes = group["dice"], group["minutes"]
+        axes.errorbar(
+            minutes["median"],
+            dice["mean"],
+            xerr=_reach(minutes, "median", "median_low", "median_high"),
+            yerr=_reach(dice, "mean", "low", "high"),
+            fmt=FROM_SCRATCH if group["kind"] == MANUAL else MODELS[models.index(group["model"]) % len(MODELS)],
+            markersize=8,
+            elinewidth=1.2,
+            color=cluster_color(1 + readers.index(group["reader"])) if group["reader"] else GREY,
+            label=group["label"].replace("$", r"\$"),
+        )
+    axes.set_xlim(left=0)
+    axes.set_xlabel("Minutes a case, median")
+    axes.set_ylabel("Dice against the agreed mask, mean")
+    axes.legend(frameon=False, fontsize=9, loc="center left", bbox_to_anchor=(1, 0.5))
+    return _source(figure)
+
+
 def axis_name(text: str) -> str:
     """A reader's name short enough for an axis; a dollar sign would start a formula."""
     short = text if len(text) <= LONGEST_NAME else text[: LONGEST_NAME - 1] + "\N{HORIZONTAL ELLIPSIS}"
     return short.replace("$", r"\$")
+
+
+def _reach(row: Mapping[str, Any], middle: str, low: str, high: str) -> list[list[float]]:
+    """How far an interval reaches to either side, as matplotlib wants it."""
+    return [[abs(row[middle] - row[low])], [abs(row[high] - row[middle])]]
 
 
 def _interval(axes: Axes, place: int, statistic: str, row: Mapping[str, Any]) -> None:

@@ -23,6 +23,12 @@ SMALLEST_SHARE = 0.1
 SECOND_BREAST_SHARE = 0.25
 """With less than this share of the mask beyond the midline, an exam shows one breast and an edge of the other."""
 
+MIDLINE_ERROR_MM = 45.0
+"""So far off can the midline be that the chest wall tells, where the breasts are turned or the coil lies askew."""
+
+VALLEY_MM = 9.0
+"""The gap between the breasts is looked for with columns of about this width."""
+
 
 @dataclass(frozen=True)
 class BreastMask:
@@ -92,10 +98,24 @@ def side_of_columns(mask: np.ndarray, grid: Geometry) -> np.ndarray:
     curvature, slope, _ = np.polyfit(x[columns] - middle, back * grid.spacing[1], 2)
     # Where the edge is straight or hollow, its lower end is the side.
     left_of_midline = x - middle > -slope / (2 * curvature) if curvature > 0 else np.full(len(x), slope > 0)
-    share = (mask.sum(axis=(0, 1)) * left_of_midline).sum() / mask.sum()
+    voxels = mask.sum(axis=(0, 1))
+    share = (voxels * left_of_midline).sum() / mask.sum()
     if min(share, 1 - share) < SECOND_BREAST_SHARE:
         left_of_midline[:] = share > 0.5
+    elif left_of_midline.any() and not left_of_midline.all():
+        left_of_midline = x > _thinnest(x, voxels, float(x[left_of_midline].min()))
     return np.where(left_of_midline, LEFT, RIGHT).astype(np.uint8)
+
+
+def _thinnest(x: np.ndarray, voxels: np.ndarray, about: float) -> float:
+    """Where two breasts part: the middle of the columns with fewest voxels near an estimate of the midline, in mm.
+
+    Only columns that leave enough for a breast on either side are looked at, not those beside the breasts.
+    """
+    smooth = ndimage.uniform_filter1d(voxels.astype(float), max(round(VALLEY_MM / abs(x[1] - x[0])), 1))
+    before = np.cumsum(voxels) / voxels.sum()
+    near = (np.abs(x - about) <= MIDLINE_ERROR_MM) & (np.minimum(before, 1 - before) >= SECOND_BREAST_SHARE)
+    return float(x[near & (smooth <= smooth[near].min())].mean()) if near.any() else about
 
 
 def _sides_on(geometry: Geometry, sides: np.ndarray, grid: Geometry) -> np.ndarray:

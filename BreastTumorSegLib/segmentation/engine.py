@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import torch
@@ -14,6 +14,7 @@ from torch.nn import functional
 from BreastTumorSegLib.core.errors import OutOfMemoryError
 from BreastTumorSegLib.core.events import Events
 from BreastTumorSegLib.networks.bundle import Bundle
+from BreastTumorSegLib.networks.catalogue import at_times, takes_times
 from BreastTumorSegLib.networks.inputs import pad_to_multiple
 from BreastTumorSegLib.segmentation.fallbacks import (
     CPU,
@@ -25,7 +26,7 @@ from BreastTumorSegLib.segmentation.fallbacks import (
 )
 from BreastTumorSegLib.segmentation.memory import budget, bytes_per_voxel
 from BreastTumorSegLib.segmentation.runtimes import OpenVinoRuntime, Runtime, TorchRuntime, choose_runtime
-from BreastTumorSegLib.segmentation.windows import Blend, batches, plan_windows
+from BreastTumorSegLib.segmentation.windows import Blend, Start, batches, plan_windows
 
 COARSE_MM = 2.0
 """Spacing of the pass that picks candidates. Networks that see this spacing or a wider one need no other pass."""
@@ -89,14 +90,23 @@ class Engine:
         self._runtime_of = runtime_of
         self._config = bundle.description.network
         self._runtime: Runtime | None = None
+        self._times = torch.zeros(0)
 
-    def predict(self, image: Tensor, wanted: Tensor) -> Tensor:
+    def predict(self, image: Tensor, wanted: Tensor, times: Tensor | None = None) -> Tensor:
         """Logits (K, Z, Y, X) float32 on the CPU of an image (C, Z, Y, X), right where `wanted`, bool (Z, Y, X).
+
+        Args:
+            times: Seconds after injection of the image's phases (C,), which networks that take times need.
 
         Raises:
             OutOfMemoryError: Memory ran out after every fallback.
             Cancelled: On request.
         """
+        if takes_times(self._config):
+            if times is None:
+                raise ValueError(f"{self._bundle.description.name} takes times of the phases, and there are none")
+            if not torch.equal(times, self._times):
+                self._times, self._runtime = times, None
         inside = tuple(slice(0, n) for n in wanted.shape)
         padded = pad_to_multiple(image, self._config.multiple)
         mask = torch.zeros(padded.shape[1:], dtype=torch.bool)
@@ -150,11 +160,15 @@ class Engine:
 
     @property
     def _coarse_first(self) -> bool:
-        return self._bundle.description.spacing_mm < COARSE_MM - 1e-6 and not self._options.whole_breast
+        """Classes have no candidates: every voxel has one."""
+        described = self._bundle.description
+        fine = described.spacing_mm < COARSE_MM - 1e-6
+        return fine and described.task != "clusters" and not self._options.whole_breast
 
     def _run(self, plan: Plan, padded: Tensor, mask: Tensor) -> Tensor:
         if self._runtime is None or self._runtime.device != plan.device:
-            self._runtime = self._runtime_of(self._bundle, plan.device)
+            network = at_times(self._bundle.network, self._config, self._times)
+            self._runtime = self._runtime_of(replace(self._bundle, network=network), plan.device)
         if plan.edge is None:
             return self._logits(padded[None], None)[0].cpu()
         if self._coarse_first:
@@ -184,17 +198,20 @@ class Engine:
 
     def _windows(self, plan: Plan, padded: Tensor, mask: Tensor, statistics: Tensor, background: Tensor) -> Tensor:
         """Windows where the mask is, all with the same statistics, blended into the background's logits."""
-        multiple = self._config.multiple
-        edge = (plan.edge or EDGES[0]) // multiple * multiple
+        wished, step = plan.edge or EDGES[0], self._config.alignment
+        if wished < 2 * step:  # memory comes first: attention then sees other blocks than in the volume
+            step = self._config.multiple
+        edge = wished // step * step
         depth, height, width = (min(edge, n) for n in mask.shape)
         place = plan.device if plan.on_device else CPU
         halo = int(HALO_SHARE * edge)
         image, blend = padded.to(place), Blend(mask.shape, place, halo)
-        starts = plan_windows(mask.numpy(), (depth, height, width), halo, multiple)
-        for group in batches(starts, plan.batch):
+        starts = plan_windows(mask.numpy(), (depth, height, width), halo, step)
+        cuts = [(start, _window(image, start, (depth, height, width))) for start in starts]
+        for group in batches(cuts, plan.batch):
             self._events.check()
-            cuts = [image[:, z : z + depth, y : y + height, x : x + width] for z, y, x in group]
-            for start, logits in zip(group, self._logits(torch.stack(cuts), statistics), strict=True):
+            images = torch.stack([cut for _, cut in group])
+            for (start, _), logits in zip(group, self._logits(images, statistics), strict=True):
                 blend.add(start, logits)
         return blend.into(background, mask)
 
@@ -210,6 +227,12 @@ class Engine:
         axes = [(), *(flip for n in (1, 2, 3) for flip in combinations((2, 3, 4), n))] if self._options.mirror else [()]
         passes = [self._runtime.logits(images.flip(flip), statistics, self._events).flip(flip) for flip in axes]
         return torch.stack(passes).mean(0) if len(passes) > 1 else passes[0]
+
+
+def _window(image: Tensor, start: Start, edges: Start) -> Tensor:
+    """A view of an image (C, Z, Y, X); shorter where it would stick out."""
+    z, y, x = (slice(at, at + edge) for at, edge in zip(start, edges, strict=True))
+    return image[:, z, y, x]
 
 
 def shrunk(image: Tensor, scale: float) -> Tensor:

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from collections.abc import Iterator
 from math import pi
 
 import numpy as np
 from scipy import ndimage
-from scipy.spatial import ConvexHull, QhullError
-from scipy.spatial.distance import pdist
 
 from BreastTumorSegLib.core.boxes import bounding_box
 from BreastTumorSegLib.core.exam import Exam
 from BreastTumorSegLib.core.geometry import Geometry
-from BreastTumorSegLib.core.result import CURVE_TYPES, LEFT, RIGHT, Lesion
+from BreastTumorSegLib.core.result import CURVE_TYPES, LEFT, RIGHT, FoundLesion, Lesion, NonContrastLesion
 from BreastTumorSegLib.kinetics.enhancement import early_late
 from BreastTumorSegLib.kinetics.ftv import lesion_volume
 from BreastTumorSegLib.kinetics.options import USUAL, KineticOptions
+from BreastTumorSegLib.metrics.diameter import TOUCHING, longest_diameter
 
 LEAST_ML = pi / 6 * 3**3 / 1000
 """A sphere of 3 mm: less can't be told from noise and small vessels at the resolution of breast MRI."""
@@ -24,9 +23,6 @@ LEAST_ML = pi / 6 * 3**3 / 1000
 GROUP_VOXELS, GROUP_ML = 4, 0.027
 """Least size of the group of voxels that a lesion's most suspicious curve is read from: more than three voxels, as
 BI-RADS asks of a region of interest, and 3 x 3 x 3 mm."""
-
-TOUCHING = np.ones((3, 3, 3), bool)
-"""26-connectivity: voxels that share a face, an edge or a corner."""
 
 
 def label_lesions(mask: np.ndarray, geometry: Geometry, least_ml: float = LEAST_ML) -> np.ndarray:
@@ -77,48 +73,64 @@ def measure_lesions(
         curve_type: Index into `CURVE_TYPES`.
         options: Of the functional tumour volume.
     """
-    lesions = []
     has_curves = early_late(exam.times) is not None
-    for label, box in enumerate(ndimage.find_objects(labels), start=1):
-        if box is None:
-            continue
-        inside = labels[box] == label
+    lesions = []
+    for found, box, inside in _found_lesions(labels, probability, breast, exam.geometry):
         shares, worst = _curves(curve_type[box], inside, exam.geometry) if has_curves else ((np.nan,) * 4, "")
-        indices = np.argwhere(inside) + [part.start for part in box]
         lesions.append(
             Lesion(
-                label=label,
-                side=_side(breast[box][inside]),
-                centre=_centre(indices, exam.geometry),
-                volume_ml=len(indices) * exam.geometry.voxel_ml,
-                diameter_mm=longest_diameter(inside, exam.geometry),
+                **vars(found),
                 peak_pe=float(np.percentile(pe[box][inside], 95)),
                 ser=_median_above_zero(ser[box][inside]),
                 curve_shares=shares,
                 worst_curve=worst,
-                confidence=float(probability[box][inside].mean(dtype=float)),
-                ftv_ml=lesion_volume(exam.data, exam.times, labels, label, box, exam.geometry, options),
+                ftv_ml=lesion_volume(exam.data, exam.times, labels, found.label, box, exam.geometry, options),
             )
         )
     return tuple(lesions)
 
 
-def longest_diameter(mask: np.ndarray, geometry: Geometry) -> float:
-    """Longest 3D diameter of a mask in millimetres, between voxel centres.
-
-    Between centres, because a smooth lesion's mask comes out 0.1 to 0.5 mm short that way, but 1.2 to 1.9 mm long
-    between voxel corners, which would move lesions over a size category's border. One voxel measures 0.
+def measure_noncontrast_lesions(
+    labels: np.ndarray,
+    probability: np.ndarray,
+    breast: np.ndarray,
+    geometry: Geometry,
+    predicted: np.ndarray,
+    clusters: int,
+) -> tuple[NonContrastLesion, ...]:
+    """Measure every lesion that was found without contrast.
 
     Args:
-        mask: (Z, Y, X) bool, not empty; only the spacing and direction of `geometry` are used, so it may be a crop.
-        geometry: The grid.
+        labels, probability, breast: As of `measure_lesions`, (Z, Y, X).
+        geometry: Their grid.
+        predicted: Predicted cluster, 1 to `clusters`; 0 where none is predicted to enhance.
+        clusters: How many there can be.
     """
-    indices = np.argwhere(mask ^ ndimage.binary_erosion(mask))
-    # The two ends are corners of the convex hull. A flat or tiny lesion has no hull, and few points.
-    with suppress(QhullError):
-        indices = indices[ConvexHull(indices).vertices]
-    points = indices[:, ::-1] @ geometry.matrix[:3, :3].T
-    return float(pdist(points).max(initial=0.0))
+    lesions = []
+    for found, box, inside in _found_lesions(labels, probability, breast, geometry):
+        counts = np.bincount(predicted[box][inside], minlength=clusters + 1)
+        lesions.append(NonContrastLesion(**vars(found), cluster_shares=tuple((counts / counts.sum()).tolist())))
+    return tuple(lesions)
+
+
+def _found_lesions(
+    labels: np.ndarray, probability: np.ndarray, breast: np.ndarray, geometry: Geometry
+) -> Iterator[tuple[FoundLesion, tuple[slice, ...], np.ndarray]]:
+    """What needs no contrast of each lesion, with its box, and where in the box it is, bool."""
+    for label, box in enumerate(ndimage.find_objects(labels), start=1):
+        if box is None:
+            continue
+        inside = labels[box] == label
+        indices = np.argwhere(inside) + [part.start for part in box]
+        found = FoundLesion(
+            label=label,
+            side=_side(breast[box][inside]),
+            centre=_centre(indices, geometry),
+            volume_ml=len(indices) * geometry.voxel_ml,
+            diameter_mm=longest_diameter(inside, geometry),
+            confidence=float(probability[box][inside].mean(dtype=float)),
+        )
+        yield found, box, inside
 
 
 def _centre(indices: np.ndarray, geometry: Geometry) -> tuple[float, float, float]:

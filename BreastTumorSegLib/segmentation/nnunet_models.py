@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeGuard
 
 import numpy as np
 import torch
@@ -93,6 +93,11 @@ def load_tumor_model(name: str, folder: Path | None = None) -> Bundle | NnunetBu
         reason = str(error).partition("\n")[0]
         raise ModelError(f"{folder / name}: not a usable model bundle ({reason}).", "Add it again.") from error
     return NnunetBundle(description, sha256, folder / name / "weights.safetensors")
+
+
+def without_contrast(bundle: Bundle | NnunetBundle) -> TypeGuard[Bundle]:
+    """Whether a tumour model is used on the pre-contrast phase alone; an nnU-Net's results always have kinetics."""
+    return isinstance(bundle, Bundle) and not bundle.description.needs_contrast
 
 
 def is_nnunet(bundle: Path) -> bool:

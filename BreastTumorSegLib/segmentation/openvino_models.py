@@ -13,16 +13,18 @@ from types import ModuleType
 from typing import Any, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from BreastTumorSegLib.core.user_cache import cache_folder
 from BreastTumorSegLib.networks.bundle import Bundle
 from BreastTumorSegLib.networks.catalogue import NetworkConfig
+from BreastTumorSegLib.networks.spatial_temporal import SpatialTemporalNetwork
 from BreastTumorSegLib.networks.swinunetr import SwinUNETRConfig
 from BreastTumorSegLib.segmentation.normalisation import ExamNetwork, Measuring, feature_count
 
-Form = Literal["live", "measuring", "fixed"]
-"""The network as it is; one that tells its statistics too; one that takes statistics as a second input."""
+Form = Literal["live", "measuring", "fixed", "encoder", "decoder"]
+"""The network as it is; one that tells its statistics too; one that takes statistics as a second input; of a network
+that takes times, its two convolutional parts."""
 
 CONVERSION = 1
 """Counts up where this file changes what it makes."""
@@ -112,18 +114,24 @@ def _convert(network: nn.Module, config: NetworkConfig, form: Form) -> Any:
         raise RuntimeError("a Swin UNETR is converted for one size of volume only")
     frontends = importlib.import_module("openvino.frontend")
     decoders = importlib.import_module("openvino.frontend.pytorch.ts_decoder")
-    exam_network: nn.Module = ExamNetwork(network)
-    example: tuple[torch.Tensor, ...] = (torch.randn(1, config.in_channels, *[2 * config.multiple] * 3),)
-    if form == "measuring":
-        exam_network = Measuring(exam_network)  # type: ignore[arg-type]
-    elif form == "fixed":
-        example += (torch.ones(2, feature_count(network)),)
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # tracing is deprecated; OpenVINO has nothing else as general
-        traced = torch.jit.trace(exam_network.eval(), example, check_trace=False)
+        module, example = _to_trace(network, config, form)
+        traced = torch.jit.trace(module.eval(), example, check_trace=False)
     frontend = frontends.FrontEndManager().load_by_framework("pytorch")
     decoder = decoders.TorchScriptPythonDecoder(traced)  # must live until the conversion ends
     try:
         return frontend.convert(frontend.load(decoder))
     except (frontends.OpConversionFailure, frontends.GeneralFailure) as error:  # neither is a RuntimeError
         raise RuntimeError(str(error).rpartition("-- ")[2]) from error
+
+
+def _to_trace(network: nn.Module, config: NetworkConfig, form: Form) -> tuple[nn.Module, tuple[Tensor, ...]]:
+    """What computes a form, and inputs for it."""
+    image = torch.randn(1, config.in_channels, *[2 * config.multiple] * 3)
+    if isinstance(network, SpatialTemporalNetwork):
+        return (network.encoder, (image,)) if form == "encoder" else (network.decoder, network.encoder(image))
+    exam_network = ExamNetwork(network)
+    if form == "measuring":
+        return Measuring(exam_network), (image,)
+    return exam_network, (image, torch.ones(2, feature_count(network))) if form == "fixed" else (image,)

@@ -1,11 +1,9 @@
-"""The main job: from the phases of an exam to breast mask, lesions, kinetics and clusters."""
+"""The main job: from the phases of an exam to breast mask, lesions, kinetics and clusters; see `noncontrast`, too."""
 
 from __future__ import annotations
 
 import platform
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from typing import Any
@@ -15,8 +13,8 @@ import torch
 
 from BreastTumorSegLib import __version__
 from BreastTumorSegLib.core.events import Events
-from BreastTumorSegLib.core.exam import Exam
-from BreastTumorSegLib.core.result import ExamResult, Lesion
+from BreastTumorSegLib.core.exam import Exam, require_contrast
+from BreastTumorSegLib.core.result import ExamResult, Lesion, NonContrastResult
 from BreastTumorSegLib.kinetics import KineticOptions, cluster_curves, kinetic_maps
 from BreastTumorSegLib.kinetics.clusters import DEFAULT_K, DEFAULT_METHOD
 from BreastTumorSegLib.kinetics.codebooks import codebooks_sha256
@@ -28,26 +26,11 @@ from BreastTumorSegLib.segmentation.engine import EngineOptions
 from BreastTumorSegLib.segmentation.inference import choose_device, limit_threads
 from BreastTumorSegLib.segmentation.lesions import label_lesions, measure_lesions
 from BreastTumorSegLib.segmentation.nnunet import nnunet_probability, require_nnunet
-from BreastTumorSegLib.segmentation.nnunet_models import NnunetBundle, load_tumor_model
+from BreastTumorSegLib.segmentation.nnunet_models import NnunetBundle, load_tumor_model, without_contrast
+from BreastTumorSegLib.segmentation.noncontrast import load_clusters_model, segment_noncontrast
 from BreastTumorSegLib.segmentation.runtimes import runtime_name
+from BreastTumorSegLib.segmentation.stopwatch import Stopwatch
 from BreastTumorSegLib.segmentation.tumor import grow, tumor_probability
-
-
-class Stopwatch:
-    """Seconds a stage, and progress when it starts and ends."""
-
-    def __init__(self, events: Events) -> None:
-        self._events = events
-        self.seconds: dict[str, float] = {}
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Time a stage; where it tells progress, a cancelled job ends."""
-        self._events.progress(name, 0, 1)
-        start = time.monotonic()
-        yield
-        self.seconds[name] = round(time.monotonic() - start, 3)
-        self._events.progress(name, 1, 1)
 
 
 def segment_exam(
@@ -57,18 +40,19 @@ def segment_exam(
     events: Events | None = None,
     kinetics: KineticOptions | None = None,
     inference: EngineOptions | None = None,
-) -> ExamResult:
+) -> ExamResult | NonContrastResult:
     """Segment one exam.
 
     Args:
-        model: Name of the tumour model; the registry's default without one.
+        model: Name of the tumour model; the registry's default without one, which needs contrast. One that takes the
+            pre-contrast phase alone gives a `NonContrastResult`, all others an `ExamResult`.
         device: "auto", "cpu" or "cuda".
         events: Gets progress and warnings.
         kinetics: Times and thresholds of the kinetic maps and the functional tumour volume; the usual ones without it.
         inference: How the tumour network is used beyond the usual.
 
     Raises:
-        InputError: CUDA was asked for and can't be used.
+        InputError: CUDA was asked for and can't be used; or the exam has one phase, and the model needs more.
         ModelError: A model is missing or damaged.
         DependencyError: The model is an nnU-Net, and nnunetv2 is not installed.
         OutOfMemoryError: Memory ran out after every fallback.
@@ -81,20 +65,40 @@ def segment_exam(
     limit_threads()
     place = choose_device(device, events)
     breast, tumor = load_bundle(default_model("breast"), "breast"), load_tumor_model(model or default_model("tumor"))
-    if isinstance(tumor, NnunetBundle):
-        require_nnunet()
-    events.progress("models", 1, 1)
     watch = Stopwatch(events)
-    options = kinetics or KineticOptions()
-    result = _segment(exam, breast, tumor, place, options, inference, events, watch)
+    result: ExamResult | NonContrastResult
+    bundles: list[Bundle | NnunetBundle]
+    if without_contrast(tumor):
+        clusters = load_clusters_model(tumor)
+        events.progress("models", 1, 1)
+        mask = _segment_breast(exam, breast, place, events, watch)
+        result = segment_noncontrast(exam, mask, clusters, tumor, place, inference, events, watch)
+        bundles, facts = [breast, clusters, tumor], _noncontrast_facts(result)
+    else:
+        require_contrast(exam, ", or name a model that works without contrast: --model NAME, see models list")
+        if isinstance(tumor, NnunetBundle):
+            require_nnunet()
+        events.progress("models", 1, 1)
+        options = kinetics or KineticOptions()
+        mask = _segment_breast(exam, breast, place, events, watch)
+        result = _segment(exam, mask, tumor, place, options, inference, events, watch)
+        bundles, facts = [breast, tumor], _contrast_facts(result, options)
     warnings = tuple(dict.fromkeys([*map(str, exam.table.problems), *events.warnings[said:]]))
-    manifest = _manifest(result, [breast, tumor], place, watch.seconds, options, warnings)
+    manifest = _manifest(result, bundles, place, watch.seconds, facts, warnings)
     return replace(result, warnings=warnings, manifest=manifest)
+
+
+def _segment_breast(exam: Exam, bundle: Bundle, device: torch.device, events: Events, watch: Stopwatch) -> BreastMask:
+    with watch.stage("breast"):
+        breast = segment_breast(exam.pre, exam.geometry, bundle, device, events)
+        if not breast.labels.any():
+            events.warning("No breast was found: is this a breast exam, and is its first phase the pre-contrast one?")
+    return breast
 
 
 def _segment(
     exam: Exam,
-    breast_bundle: Bundle,
+    breast: BreastMask,
     tumor_bundle: Bundle | NnunetBundle,
     device: torch.device,
     options: KineticOptions,
@@ -102,10 +106,6 @@ def _segment(
     events: Events,
     watch: Stopwatch,
 ) -> ExamResult:
-    with watch.stage("breast"):
-        breast = segment_breast(exam.pre, exam.geometry, breast_bundle, device, events)
-        if not breast.labels.any():
-            events.warning("No breast was found: is this a breast exam, and is its first phase the pre-contrast one?")
     with watch.stage("tumor"):
         probability, mask = _find_tumor(exam, breast, tumor_bundle, device, inference, events)
         tumor = label_lesions(mask, exam.geometry)
@@ -139,14 +139,14 @@ def _find_tumor(
 
 
 def _manifest(
-    result: ExamResult,
-    bundles: list[Bundle | NnunetBundle],
+    result: ExamResult | NonContrastResult,
+    bundles: Sequence[Bundle | NnunetBundle],
     device: torch.device,
     seconds: dict[str, float],
-    options: KineticOptions,
+    facts: dict[str, Any],
     warnings: tuple[str, ...],
 ) -> dict[str, Any]:
-    """What result.json holds; nothing of the patient."""
+    """What result.json holds; nothing of the patient. `facts` differ with and without contrast."""
     exam = result.exam
     packages = ("torch", "monai", "SimpleITK", "numpy", "scipy", "scikit-learn")
     return {
@@ -164,14 +164,31 @@ def _manifest(
             }
             for b in bundles
         ],
-        "clusters": {"method": DEFAULT_METHOD, "k": DEFAULT_K, "codebooks_sha256": codebooks_sha256()},
         "geometry": vars(exam.geometry),
         "phases": [{"name": p.name, "time_s": p.time, "source": p.source.value} for p in exam.table.phases],
-        "kinetics": told(result.maps, exam.times, options)
-        | {"ftv_ml": {side: _or_null(volume) for side, volume in result.ftv_ml.items()}},
+        **facts,
         "timings": seconds,
         "warnings": list(warnings),
+    }
+
+
+def _contrast_facts(result: ExamResult, options: KineticOptions) -> dict[str, Any]:
+    return {
+        "contrast": True,
+        "heterogeneity": "measured",
+        "clusters": {"method": DEFAULT_METHOD, "k": DEFAULT_K, "codebooks_sha256": codebooks_sha256()},
+        "kinetics": told(result.maps, result.exam.times, options)
+        | {"ftv_ml": {side: _or_null(volume) for side, volume in result.ftv_ml.items()}},
         "lesions": [_lesion_row(lesion) for lesion in result.lesions],
+    }
+
+
+def _noncontrast_facts(result: NonContrastResult) -> dict[str, Any]:
+    return {
+        "contrast": False,
+        "heterogeneity": "predicted",
+        "clusters": {"k": result.clusters},
+        "lesions": [{**vars(lesion), "size_category": lesion.size_category} for lesion in result.lesions],
     }
 
 

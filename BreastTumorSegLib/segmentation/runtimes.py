@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -12,6 +13,8 @@ from torch import Tensor
 from BreastTumorSegLib.core.events import Events
 from BreastTumorSegLib.core.machine import worker_threads
 from BreastTumorSegLib.networks.bundle import Bundle
+from BreastTumorSegLib.networks.catalogue import takes_times
+from BreastTumorSegLib.networks.spatial_temporal import AtTimes, SpatialTemporalNetwork
 from BreastTumorSegLib.segmentation.normalisation import ExamNetwork
 from BreastTumorSegLib.segmentation.openvino_models import Form, core, has_bfloat16, load_converted, openvino
 
@@ -20,6 +23,9 @@ BFLOAT16_DICE_LIMIT = 0.001
 
 POLL_MS = 50
 """How often a running pass looks whether its job is cancelled."""
+
+Shapes = tuple[tuple[int, ...], ...]
+"""Of a model's inputs."""
 
 
 class Runtime(Protocol):
@@ -75,7 +81,7 @@ class OpenVinoRuntime:
 
     def __init__(self, bundle: Bundle) -> None:
         self._bundle = bundle
-        self._compiled: dict[tuple[Form, tuple[int, ...]], Any] = {}
+        self._compiled: dict[tuple[Form, Shapes], Any] = {}
 
     def logits(self, images: Tensor, statistics: Tensor | None, events: Events) -> Tensor:
         """See `Runtime`."""
@@ -89,7 +95,7 @@ class OpenVinoRuntime:
         return logits, statistics
 
     def _infer(self, form: Form, inputs: list[Tensor], events: Events) -> list[Tensor]:
-        request = self._model(form, tuple(inputs[0].shape)).create_infer_request()
+        request = self._model(form, tuple(tuple(values.shape) for values in inputs)).create_infer_request()
         events.check()  # compiling took a while
         arrays = {number: np.ascontiguousarray(values.numpy()) for number, values in enumerate(inputs)}
         request.start_async(arrays, share_inputs=True)
@@ -103,19 +109,50 @@ class OpenVinoRuntime:
                 raise
         return [torch.from_numpy(output.data.copy()) for output in request.output_tensors]
 
-    def _model(self, form: Form, shape: tuple[int, ...]) -> Any:
-        """Compiled for one shape of the images. Threads are not pinned: two workers' would share cores."""
-        if (form, shape) not in self._compiled:
+    def _model(self, form: Form, shapes: Shapes) -> Any:
+        """Compiled for one shape of each input. Threads are not pinned: two workers' would share cores."""
+        if (form, shapes) not in self._compiled:
             model = load_converted(self._bundle, form)
-            model.reshape({0: list(shape)})
-            half = form == "live" and uses_bfloat16(self._bundle)  # with given statistics its rounding weighs more
+            model.reshape({number: list(shape) for number, shape in enumerate(shapes)})
+            given = form in ("measuring", "fixed")  # with given statistics bfloat16's rounding weighs more
+            half = not given and uses_bfloat16(self._bundle)
             options = {
                 "INFERENCE_PRECISION_HINT": "bf16" if half else "f32",
                 "INFERENCE_NUM_THREADS": worker_threads(),
                 "ENABLE_CPU_PINNING": False,
             }
-            self._compiled[form, shape] = core().compile_model(model, "CPU", options)
-        return self._compiled[form, shape]
+            self._compiled[form, shapes] = core().compile_model(model, "CPU", options)
+        return self._compiled[form, shapes]
+
+
+class PhasesRuntime(OpenVinoRuntime):
+    """OpenVINO for the encoder and the decoder of a network that takes times.
+
+    What joins the phases stays with PyTorch: its graph is another one for each number of phases.
+    """
+
+    def __init__(self, bundle: Bundle) -> None:
+        bound = bundle.network
+        assert isinstance(bound, AtTimes) and isinstance(bound.network, SpatialTemporalNetwork)
+        bound.network.cpu()  # where a GPU failed, the weights are still there
+        super().__init__(replace(bundle, network=bound.network))
+        self._network, self._times = bound.network, bound.times
+
+    @torch.inference_mode()
+    def logits(self, images: Tensor, statistics: Tensor | None, events: Events) -> Tensor:
+        """See `Runtime`. The network's normalisations have learned statistics, so that there are none of an input."""
+
+        def encoder(phases: Tensor) -> list[Tensor]:
+            return self._infer("encoder", [phases], events)
+
+        def decoder(*features: Tensor) -> Tensor:
+            return self._infer("decoder", list(features), events)[0]
+
+        return self._network.with_parts(encoder, decoder, images, self._times.expand(len(images), -1))
+
+    def measure(self, image: Tensor, events: Events) -> tuple[Tensor, Tensor]:
+        """See `Runtime`."""
+        return self.logits(image, None, events), torch.zeros(2, 0)
 
 
 def uses_bfloat16(bundle: Bundle) -> bool:
@@ -126,9 +163,9 @@ def uses_bfloat16(bundle: Bundle) -> bool:
 
 def choose_runtime(bundle: Bundle, device: torch.device) -> Runtime:
     """OpenVINO on a CPU that has it, PyTorch otherwise."""
-    if device.type == "cpu" and openvino() is not None:
-        return OpenVinoRuntime(bundle)
-    return TorchRuntime(bundle, device)
+    if device.type != "cpu" or openvino() is None:
+        return TorchRuntime(bundle, device)
+    return PhasesRuntime(bundle) if takes_times(bundle.description.network) else OpenVinoRuntime(bundle)
 
 
 def runtime_name(bundle: Bundle, device: torch.device) -> str:
@@ -136,4 +173,6 @@ def runtime_name(bundle: Bundle, device: torch.device) -> str:
     library = openvino() if device.type == "cpu" else None
     if library is None:
         return f"PyTorch, float{16 if device.type == 'cuda' else 32}"
-    return f"OpenVINO {library.get_version().split('-')[0]}, {'bfloat16' if uses_bfloat16(bundle) else 'float32'}"
+    rest = "; between encoder and decoder PyTorch, float32" if takes_times(bundle.description.network) else ""
+    precision = "bfloat16" if uses_bfloat16(bundle) else "float32"
+    return f"OpenVINO {library.get_version().split('-')[0]}, {precision}{rest}"

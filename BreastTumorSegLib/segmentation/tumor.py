@@ -10,10 +10,10 @@ from torch import Tensor
 from BreastTumorSegLib.core.boxes import bounding_box as tight_box
 from BreastTumorSegLib.core.boxes import widened
 from BreastTumorSegLib.core.events import Events
-from BreastTumorSegLib.core.exam import Exam
+from BreastTumorSegLib.core.exam import Exam, first_post_index
 from BreastTumorSegLib.core.geometry import Geometry
 from BreastTumorSegLib.networks.bundle import Bundle, ModelDescription
-from BreastTumorSegLib.networks.inputs import bounding_box, normalised
+from BreastTumorSegLib.networks.inputs import bounding_box, normalised, seconds_after_injection
 from BreastTumorSegLib.segmentation.breast import BreastMask
 from BreastTumorSegLib.segmentation.engine import Engine, EngineOptions
 from BreastTumorSegLib.segmentation.resample import crop, isotropic_grid, resample
@@ -44,23 +44,33 @@ def tumor_probability(
     options: EngineOptions | None = None,
 ) -> np.ndarray:
     """Tumour probability (Z, Y, X) float32 on the exam's grid, 0 outside the breasts."""
-    probability = np.zeros(exam.geometry.shape, np.float32)
     if not breast.labels.any():
-        return probability
+        return np.zeros(exam.geometry.shape, np.float32)
     description = bundle.description
-    phases = [{"pre": exam.pre, "first_post": exam.first_post}[name] for name in description.phases]
-    grid = isotropic_grid(exam.geometry, description.spacing_mm)
+    chosen = description.phases_of(exam.times)
+    times = tuple(exam.times[index] for index in chosen)
+    grid, inside = seen_by(description, breast, exam.geometry)
+    image = torch.from_numpy(np.stack([resample(exam.data[index], exam.geometry, grid) for index in chosen]))
+    image = normalised(image, description.normalisation, first_post_index(times))
+    engine = Engine(bundle, device, events, options)
+    logits = engine.predict(image, inside, seconds_after_injection(times))
+    return within_breasts(torch.sigmoid(logits[0]).numpy(), grid, breast.labels, exam.geometry)
+
+
+def seen_by(description: ModelDescription, breast: BreastMask, geometry: Geometry) -> tuple[Geometry, Tensor]:
+    """The grid of what a network sees of an exam, and the breasts on it, bool (Z, Y, X)."""
+    grid = isotropic_grid(geometry, description.spacing_mm)
     inside = torch.from_numpy(resample(breast.coarse, breast.grid, grid) > 0.5)
     around = field_of(description, inside)
-    grid = crop(grid, around)
-    image = torch.from_numpy(np.stack([resample(phase, exam.geometry, grid) for phase in phases]))
-    logits = Engine(bundle, device, events, options).predict(
-        normalised(image, description.normalisation), inside[around]
-    )
-    box = bounding_box(torch.from_numpy(breast.labels > 0), 0)
-    fine = resample(torch.sigmoid(logits[0]).numpy(), grid, crop(exam.geometry, box))
-    probability[box] = np.where(breast.labels[box] > 0, fine, 0)
-    return probability
+    return crop(grid, around), inside[around]
+
+
+def within_breasts(values: np.ndarray, grid: Geometry, breast: np.ndarray, geometry: Geometry) -> np.ndarray:
+    """Values (Z, Y, X) of a network's grid on the exam's grid, float32, 0 outside the breasts' mask (Z, Y, X)."""
+    whole = np.zeros(geometry.shape, np.float32)
+    box = bounding_box(torch.from_numpy(breast > 0), 0)
+    whole[box] = np.where(breast[box] > 0, resample(values, grid, crop(geometry, box)), 0)
+    return whole
 
 
 def field_of(description: ModelDescription, breast: Tensor) -> tuple[slice, slice, slice]:

@@ -23,9 +23,11 @@ def plan_windows(wanted: np.ndarray, window: Start, halo: int, multiple: int) ->
     The largest part of the mask is tiled first; what an earlier window covers needs no other. Starts are multiples of
     `multiple`, so that a network with strides sees the same grid in a window as in the volume. No window comes twice.
 
+    Where the volume's size is no multiple, the last window of an axis sticks out of it.
+
     Args:
-        wanted: Mask (Z, Y, X); each axis a multiple of `multiple`.
-        window: Edges in voxels, multiples of `multiple` and no longer than the volume's.
+        wanted: Mask (Z, Y, X).
+        window: Edges in voxels, no longer than the volume's.
     """
     missing = wanted.copy()
     labels, count = ndimage.label(wanted, np.ones((3, 3, 3)))
@@ -51,9 +53,10 @@ def _starts(extent: slice, edge: int, size: int, halo: int, multiple: int) -> li
     low -= low % multiple
     step = max((edge - 2 * halo) // multiple, 1) * multiple
     count = 1 + max(-(-(high - low - edge) // step), 0)
+    last = -(-(size - edge) // multiple) * multiple
     beyond = low + (count - 1) * step + edge - high
     low -= beyond // 2 // multiple * multiple
-    return sorted({min(max(low + n * step, 0), size - edge) for n in range(count)})
+    return sorted({min(max(low + n * step, 0), last) for n in range(count)})
 
 
 def _core(start: int, edge: int, size: int, halo: int) -> slice:
@@ -102,7 +105,8 @@ class Blend:
         return torch.where(wanted, blended, background)
 
 
-def batches(starts: list[Start], size: int) -> Iterator[list[Start]]:
-    """The starts in groups of `size`, the last one perhaps smaller."""
-    for at in range(0, len(starts), size):
-        yield starts[at : at + size]
+def batches(windows: list[tuple[Start, Tensor]], size: int) -> Iterator[list[tuple[Start, Tensor]]]:
+    """Windows (start and image) in groups of at most `size`, those of a group all of one shape."""
+    for _, alike in itertools.groupby(windows, lambda window: window[1].shape):
+        group = list(alike)
+        yield from (group[at : at + size] for at in range(0, len(group), size))

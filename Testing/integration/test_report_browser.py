@@ -13,7 +13,8 @@ import pytest
 
 from BreastTumorSegLib.core.exam import Exam, PhaseTable, Problem
 from BreastTumorSegLib.report.html import write_report
-from Testing.results import simulated_result
+from BreastTumorSegLib.report.noncontrast import write_noncontrast_report
+from Testing.results import noncontrast_result, simulated_result
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(not CHROMIUM, reason="no Chromium here: apt-get install chromium")
@@ -83,6 +84,16 @@ def test_report_is_whole_in_a_browser(plane, width, tmp_path):
     browse(page, tmp_path, width, found["height"], f"--screenshot={screenshot}")
     assert screenshot.stat().st_size > 50_000
     assert found["images"] == 39  # 30 slices, 4 projections, 2 of clusters, 1 of curves, 2 of breasts
+    assert found["width"] == found["page"] == width
+    assert (found["console"], found["broken"], found["cut"]) == ([], [], [])
+
+
+@pytest.mark.parametrize("width", [1280, 800])
+def test_report_without_contrast_is_whole_in_a_browser(width, tmp_path):
+    page = tmp_path / "report.html"
+    write_noncontrast_report(noncontrast_result(2), page)
+    found = measure(page, tmp_path, width)
+    assert found["images"] == 14  # three slices and three maps of each lesion, 2 of breasts
     assert found["width"] == found["page"] == width
     assert (found["console"], found["broken"], found["cut"]) == ([], [], [])
 

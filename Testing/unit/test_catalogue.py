@@ -11,9 +11,10 @@ from torch import nn
 
 from BreastTumorSegLib.core.errors import ModelError
 from BreastTumorSegLib.networks.bundle import Bundle, ModelDescription, load_bundle, save_bundle
-from BreastTumorSegLib.networks.catalogue import NetworkConfig, build_network, encoder, supervised_logits
+from BreastTumorSegLib.networks.catalogue import NetworkConfig, build_network, encoder, supervised_logits, takes_maps
 from BreastTumorSegLib.networks.swinunetr import _rearrange
 from BreastTumorSegLib.networks.transfer import freeze_encoder, load_encoder
+from BreastTumorSegLib.networks.uxnet import PUBLISHED as UXNET_PUBLISHED
 from BreastTumorSegLib.segmentation.memory import bytes_per_voxel
 
 TINY = {
@@ -22,8 +23,14 @@ TINY = {
     "segresnet": {"features": 8, "blocks": [1, 1, 1, 1]},
     "mednext": {"features": 4, "blocks": [1, 1, 1], "expansion": [2, 3, 4]},
     "swinunetr": {"features": 12, "depths": [2, 1, 1, 1], "heads": [1, 2, 2, 2], "window": 4},
+    "uxnet": {"features": [4, 8], "depths": [1, 2], "kernel": 3},
+    "vnet": {},
+    "kisnet": {"channels": [4, 8, 8], "strides": [2, 2], "features": 4, "embedding": 3},
 }
-MULTIPLE = {"resunet": 4, "dynunet": 8, "segresnet": 8, "mednext": 4, "swinunetr": 32}
+MULTIPLE = {
+    **{"resunet": 4, "dynunet": 8, "segresnet": 8, "mednext": 4, "swinunetr": 32},
+    **{"uxnet": 4, "vnet": 16, "kisnet": 4},
+}
 every_network = pytest.mark.parametrize("name", TINY)
 
 
@@ -33,8 +40,12 @@ def config_of(name, **changes):
 
 
 def description(config, name="tiny"):
-    phases = ("pre", "first_post")[: config.in_channels]
-    return ModelDescription(name=name, task="tumor", version="1", network=config, phases=phases, spacing_mm=2.0)
+    facts = {"name": name, "task": "tumor", "version": "1", "spacing_mm": 2.0}
+    if takes_maps(config):
+        facts |= {"phases": ("pre",), "maps": "clusters"}
+    else:
+        facts["phases"] = ("pre", "first_post")[: config.in_channels]
+    return ModelDescription(network=config, **facts)
 
 
 def image_for(config):
@@ -63,6 +74,9 @@ def test_sizes_are_multiples_and_logits_have_the_images_size(name):
             "blocks has 2 levels, expansion 3",
         ),
         ({"name": "swinunetr", "features": 12, "heads": [1, 2, 5, 8]}, "48 features of stage 2 can't be shared by 5"),
+        ({"name": "uxnet", "features": [4, 8], "depths": [1] * 3}, "features has 2 stages, depths 3"),
+        ({"name": "vnet", "in_channels": 3}, "1, 2, 4, 8 or 16"),
+        ({"name": "kisnet", **TINY["kisnet"], "in_channels": 1}, "greater than or equal to 2"),
         ({"name": "resunet", **TINY["resunet"], "deep_supervision": 1}, "can have none"),
         ({"name": "swinunetr", "features": 24, "deep_supervision": 1}, "can have none"),
         ({"name": "segresnet", **TINY["segresnet"], "deep_supervision": 3}, "at most 2 coarser outputs"),
@@ -76,10 +90,11 @@ def test_a_config_that_is_none_says_why(values, words):
 
 
 def test_published_sizes():
-    """Parameters in millions as published: nnU-Net at full resolution 31.2, MedNeXt-S 5.6."""
+    """Parameters in millions as published: nnU-Net at full resolution 31.2, MedNeXt-S 5.6, 3D UX-Net 53.0."""
     dynunet = {"channels": [32, 64, 128, 256, 320, 320], "strides": [2] * 5}
     mednext = {"features": 32, "blocks": [2] * 5, "expansion": [2] * 5}
-    for config, millions in ((config_of("dynunet", **dynunet), 31.2), (config_of("mednext", **mednext), 5.6)):
+    sizes = ((config_of("dynunet", **dynunet), 31.2), (config_of("mednext", **mednext), 5.6), (UXNET_PUBLISHED, 53.0))
+    for config, millions in sizes:
         with torch.device("meta"):
             assert sum(p.numel() for p in build_network(config).parameters()) / 1e6 == pytest.approx(millions, abs=0.1)
 
@@ -124,6 +139,40 @@ def test_every_weight_gets_a_gradient_and_the_network_can_be_copied_after_it(nam
     copy.deepcopy(network)
 
 
+@pytest.mark.parametrize("name", ["uxnet", "vnet", "kisnet"])
+def test_new_weights_give_finite_logits_and_a_gradient_at_every_kernel(name):
+    torch.manual_seed(0)
+    network = build_network(config_of(name, out_channels=3)).train()
+    logits = network(torch.randn(1, 2, 32, 32, 32))
+    assert torch.isfinite(logits).all()
+    assert 0.03 < logits.std() < 30
+    (logits * torch.randn_like(logits)).mean().backward()
+    for key, parameter in network.named_parameters():
+        assert parameter.grad is not None, key
+        assert torch.isfinite(parameter.grad).all(), key
+        if parameter.ndim > 1:  # a bias in front of a normalisation has none
+            assert (parameter.grad.flatten(1).abs().amax(1) > 0).all(), key
+
+
+@pytest.mark.parametrize(("name", "edge"), [("uxnet", 8), ("mednext", 8), ("resunet", 8), ("vnet", 32)])
+def test_gradients_in_bfloat16_are_right_where_images_are_smaller_than_kernels(name, edge):
+    """At the bottom images of two voxels meet kernels of three or five, all with channels last, as the trainer has."""
+    torch.manual_seed(0)
+    last = torch.channels_last_3d
+    network = build_network(config_of(name)).train().to(memory_format=last)
+    image = torch.randn(1, 2, edge, edge, edge).contiguous(memory_format=last)
+    gradients = []
+    for enabled in (False, True):
+        network.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            logits = network(image)
+        (logits.float() * torch.linspace(-1, 1, edge)).mean().backward()
+        kernels = [layer.weight for layer in network.modules() if isinstance(layer, nn.Conv3d)]
+        gradients.append([kernel.grad.flatten() for kernel in kernels])
+    alike = [torch.nn.functional.cosine_similarity(*pair, dim=0) for pair in zip(*gradients, strict=True)]
+    assert min(alike) > 0.9
+
+
 # Bundles.
 
 
@@ -157,6 +206,9 @@ ENCODERS = {
     "segresnet": r"encoder\.",
     "mednext": r"(stem|enc_stages|down_blocks|bottleneck)\.",
     "swinunetr": r"swinViT\.",
+    "uxnet": r"stages\.",
+    "vnet": r"(in_tr|down_tr\d+)\.",
+    "kisnet": r"structure\.0\.model\.(1\.submodule\.)*(0\.|conv\.|residual\.)",
 }
 """How the names of an encoder's weights begin."""
 
@@ -179,7 +231,7 @@ def test_exactly_the_encoder_is_copied_and_frozen(name):
     for key, parameter in network.named_parameters():
         assert (parameter == (7.0 if key in inside else 1.0)).all(), key
         assert parameter.requires_grad == (key not in inside), key
-    assert count == sum(p.numel() for key, p in network.named_parameters() if key in inside)
+    assert count == sum(v.numel() for key, v in network.state_dict().items() if re.match(ENCODERS[name], key))
 
 
 def test_a_resunet_with_a_head_has_the_encoder_of_one_without():
@@ -218,6 +270,9 @@ def test_an_encoder_that_does_not_fit_is_told_and_left(name, changes, words):
         ("segresnet", 3 + 4 * (8 + 16 / 8 + 32 / 64 + 64 / 512)),
         ("mednext", 3 + 4 * (4 * 3 + 8 * 4 / 8 + 16 * 5 / 64)),  # a block widens by 2, 3 and 4
         ("swinunetr", 3 + 4 * (24 + 12 / 8 + 24 / 64 + 48 / 512 + 96 / 4096 + 192 / 32768)),
+        ("uxnet", 3 + 4 * (8 + 4 / 8 + 8 / 64 + 16 / 64)),
+        ("vnet", 3 + 4 * (32 + 64 / 8 + 128 / 64 + 256 / 512 + 256 / 4096)),
+        ("kisnet", 3 + 4 * (7 + 4 / 8 + 8 / 64 + 8 / 64)),
     ],
 )
 def test_bytes_a_voxel_of_each(name, values):

@@ -61,6 +61,9 @@ def test_a_complete_installation_is_ready(tmp_path):
     assert report["devices"][0]["id"] == "cpu" and report["devices"][0]["memory_total_mb"] > 100
     assert {(model["name"], model["task"], model["default"], model["ok"]) for model in report["models"]} == {
         ("breast-unet", "breast", True, True),
+        ("clusters-noncontrast", "clusters", True, True),
+        ("tumor-multi-phase", "tumor", False, True),
+        ("tumor-noncontrast", "tumor", False, True),
         ("tumor-resunet", "tumor", True, True),
     }
     assert [folder["name"] for folder in report["folders"]] == ["results", "temporary"]
@@ -104,8 +107,15 @@ def test_damaged_weights(bundles):
     path = bundles / "tumor-resunet" / "weights.safetensors"
     path.write_bytes(path.read_bytes()[:-1] + b"x")
     report = doctor.examine()
-    assert {model.name: model.ok for model in report.models} == {"breast-unet": True, "tumor-resunet": False}
-    assert "checksum" in report.models[1].message
+    found = {model.name: model for model in report.models}
+    assert {name: model.ok for name, model in found.items()} == {
+        "breast-unet": True,
+        "clusters-noncontrast": True,
+        "tumor-multi-phase": True,
+        "tumor-noncontrast": True,
+        "tumor-resunet": False,
+    }
+    assert "checksum" in found["tumor-resunet"].message
     assert report.remedies == ("Install the model tumor-resunet again.",)
     assert (report.exit_code, report.text.splitlines()[-1]) == (2, "Not ready: Install the model tumor-resunet again.")
 

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 import torch
@@ -243,6 +244,14 @@ def test_the_whole_breast_goes_through_at_full_resolution_on_request(little_memo
     assert len(windows) > 1
 
 
+def test_classes_have_no_candidates(little_memory):
+    """Softmax takes no notice of a shift of all logits, by which a sigmoid would find everything or nothing."""
+    usual, runtime, image = bundle_of(None, spacing=1.0), Bright(), bright_spot()
+    classes = replace(usual, description=usual.description.model_copy(update={"task": "clusters"}))
+    Engine(classes, CPU, Events(), runtime_of=lambda *_: runtime).predict(image, everywhere(image))
+    assert len([call for call in runtime.calls if call[0] != "coarse"]) > 1
+
+
 def test_a_shrunk_image_keeps_its_means():
     image = torch.tensor([[1.0, 3.0], [5.0, 7.0]]).view(1, 1, 2, 2)
     assert shrunk(image, 0.5).flatten().tolist() == [4.0]
@@ -395,7 +404,7 @@ def test_a_pass_of_openvino_stops_within_a_second():
     image = torch.randn(1, 2, 160, 160, 160)
     runtime.logits(image[..., :64, :64, :64], None, events)  # converted beforehand
     asked = []
-    runtime._model("live", tuple(image.shape))  # and compiled
+    runtime._model("live", (tuple(image.shape),))  # and compiled
     threading.Timer(0.3, lambda: (asked.append(time.monotonic()), events.cancel())).start()
     with pytest.raises(Cancelled):
         runtime.logits(image, None, events)

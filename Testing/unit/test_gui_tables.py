@@ -49,8 +49,13 @@ def test_what_makes_a_table_unusable_stands_at_its_row(changed, where, words):
 
 
 def test_too_few_phases_are_told():
-    assert "at least one after" in exam_table.reason_against(three()[:1])
-    assert "at least one after" in exam_table.reason_against([])
+    assert "Load the phases" in exam_table.reason_against([])
+    assert exam_table.reason_against(three()[:1]) == ""
+    assert "at least one phase after" in exam_table.reason_against_curves(three()[:1])
+    assert exam_table.reason_against_curves(three()[:2]) == ""
+    (note,) = exam_table.notes_of(three()[:1])
+    assert "one phase only" in note and "without contrast" in note
+    assert exam_table.notes_of(three()) == []
 
 
 def test_doubtful_times_are_told_and_can_be_confirmed():

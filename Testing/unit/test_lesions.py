@@ -6,7 +6,8 @@ import pytest
 from BreastTumorSegLib.core.exam import Exam, Phase, PhaseTable, TimeSource
 from BreastTumorSegLib.core.geometry import Geometry
 from BreastTumorSegLib.core.result import SIZE_CATEGORIES, size_category
-from BreastTumorSegLib.segmentation.lesions import LEAST_ML, label_lesions, longest_diameter, measure_lesions
+from BreastTumorSegLib.metrics.diameter import longest_diameter
+from BreastTumorSegLib.segmentation.lesions import LEAST_ML, label_lesions, measure_lesions
 
 ONE_MM = Geometry((20, 20, 20), (1.0, 1.0, 1.0))
 NONE, PERSISTENT, PLATEAU, WASHOUT = range(4)

@@ -13,11 +13,12 @@ from BreastTumorSegLib.core.errors import Cancelled, OutputError
 from BreastTumorSegLib.core.events import Events
 from BreastTumorSegLib.core.exam import Exam, PhaseTable, Problem, TimeSource
 from BreastTumorSegLib.core.geometry import Geometry
-from BreastTumorSegLib.core.result import Clusters, ExamResult
+from BreastTumorSegLib.core.result import NONCONTRAST_NOTICE, Clusters, ExamResult
 from BreastTumorSegLib.report.display import AXIAL, CORONAL, SAGITTAL, Display
 from BreastTumorSegLib.report.figures import Figures
 from BreastTumorSegLib.report.html import summary, write_report
-from Testing.results import simulated_result
+from BreastTumorSegLib.report.noncontrast import write_noncontrast_report
+from Testing.results import noncontrast_result, simulated_result
 
 SIGNED_PERMUTATIONS = [
     np.eye(3)[list(order)] * signs for order in permutations(range(3)) for signs in product((1, -1), repeat=3)
@@ -309,3 +310,28 @@ def test_progress_ends_at_its_total(tmp_path):
     steps = []
     write_report(simulated_result(2), tmp_path / "report.html", Steps())
     assert steps == [("report", 0, 3), ("report", 1, 3), ("report", 2, 3), ("report", 3, 3)]
+
+
+def test_a_report_without_contrast_shows_lesion_prediction_and_uncertainty(tmp_path):
+    write_noncontrast_report(noncontrast_result(2), tmp_path / "report.html")
+    report = Page((tmp_path / "report.html").read_text(encoding="utf-8"))
+    assert NONCONTRAST_NOTICE in report.text and report.text.index(NONCONTRAST_NOTICE) < report.text.index("Lesions")
+    assert report.rows[1] == ["1", "right", "7.24", "24.6", "> 20 to ≤ 50 mm", "0.91"]
+    bars = [value for name, value in report.attributes if name == "aria-label"]
+    assert bars[0] == "not enhancing 10 %, cluster 1 20 %, cluster 2 30 %, cluster 3 40 %, cluster 4 0 %"
+    texts = [image["alt"] for image in report.images]
+    assert len(set(texts)) == len(texts) == 2 * 6 + 2
+    blue, orange = (
+        picture(next(i["src"] for i in report.images if what in i["alt"])) for what in ("clusters", "uncertainty")
+    )
+    assert ((blue[..., 2] - blue[..., 0]) > 100).any(), "cluster 1"
+    brown = (orange[..., 0] - orange[..., 2] > 100) & (orange[..., 1] > 70)
+    assert brown.any(), "an uncertainty of 0.8"
+    assert "kinetics" not in report.text.lower()
+
+
+def test_a_report_without_contrast_and_lesion_does_not_rule_one_out(tmp_path):
+    write_noncontrast_report(noncontrast_result(0, phases=3), tmp_path / "report.html")
+    report = Page((tmp_path / "report.html").read_text(encoding="utf-8"))
+    assert "That does not exclude one, least of all without contrast." in report.text
+    assert "those after the pre-contrast one were not looked at" in report.text

@@ -99,6 +99,26 @@ def test_both_breasts_are_parted_at_the_sternum():
     assert sides[0] == RIGHT and sides[-1] == LEFT
 
 
+def test_breasts_are_parted_in_the_gap_between_them_not_where_the_chest_wall_is_highest():
+    """Turned a little: the wall's vertex lies at 10 mm, the gap from -22 to -8; at 10 mm a strip would change sides."""
+    x = np.arange(-150.0, 170.0, 2.0)
+    mask, grid = chest(x, 10.0)
+    apart = mask & (np.abs(x + 15) > 7)
+    sides = side_of_columns(apart, grid)
+    (last_right,) = x[np.flatnonzero(np.diff(sides))]
+    assert -22 <= last_right <= -8 and sides[0] == RIGHT and sides[-1] == LEFT
+
+
+def test_air_beside_a_cropped_breast_is_no_gap_between_two():
+    """The right breast is cut off 30 mm from the midline; beyond it there is nothing for 60 mm."""
+    x = np.arange(-90.0, 80.0, 2.0)
+    mask, grid = chest(x, 0.0)
+    cropped = mask & (x > -30) & (np.abs(x) > 3) & (x < 60)
+    sides = side_of_columns(cropped, grid)
+    shown = cropped.any((0, 1))
+    assert (sides[shown & (x < 0)] == RIGHT).all() and (sides[shown & (x > 0)] == LEFT).all()
+
+
 @pytest.mark.parametrize("offset", [-500.0, 0.0, 500.0])
 @pytest.mark.parametrize(("slope", "side"), [(0.1, LEFT), (-0.1, RIGHT)])
 def test_a_straight_chest_wall_falls_off_to_the_side(offset, slope, side):

@@ -82,6 +82,14 @@ def test_no_window_leaves_the_background():
     assert Blend((2, 2, 2), torch.device("cpu")).into(background, torch.ones(2, 2, 2, dtype=torch.bool)) is background
 
 
-def test_batches():
-    starts = [(n, 0, 0) for n in range(5)]
-    assert [len(group) for group in batches(starts, 2)] == [2, 2, 1]
+def test_batches_hold_windows_of_one_shape():
+    shapes = [3, 3, 3, 2, 2, 3]
+    windows = [((n, 0, 0), torch.zeros(1, 4, 4, width)) for n, width in enumerate(shapes)]
+    groups = [[start[0] for start, _ in group] for group in batches(windows, 2)]
+    assert groups == [[0, 1], [2], [3, 4], [5]]
+
+
+def test_windows_that_must_start_at_multiples_stick_out_of_the_volume():
+    """Along x 22 voxels, windows of 8 with a halo of 2 that start at multiples of 4: the last one holds 20 and 21."""
+    wanted = np.ones((8, 8, 22), bool)
+    assert sorted(x for _, _, x in plan_windows(wanted, (8, 8, 8), 2, 4)) == [0, 4, 8, 12, 16]
