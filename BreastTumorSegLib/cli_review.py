@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -10,11 +12,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from BreastTumorSegLib.cli_progress import Progress, ProgressForm, events_of
 from BreastTumorSegLib.core.errors import InputError
 from BreastTumorSegLib.core.events import Events
 from BreastTumorSegLib.core.job import reporting
 
 if TYPE_CHECKING:
+    from BreastTumorSegLib.review.records import Study
     from BreastTumorSegLib.review.worklist import Entry
 
 review_app = typer.Typer(no_args_is_help=True, help="Reader studies: worklists, readers' stores, agreement.")
@@ -41,11 +45,15 @@ def worklist(
         int | None, typer.Option(help="Take so many of each model and site, stratified by Dice.", min=4)
     ] = None,
     dice: Annotated[Path | None, typer.Option(help="evaluation.csv of `evaluate`, for --sample.")] = None,
+    from_scratch: Annotated[
+        bool, typer.Option("--from-scratch", help="Empty masks to draw in, one an exam, in the folder OUT-empty.")
+    ] = False,
 ) -> None:
     """List masks for review. Every reader gets an order of his own, with hidden repeats."""
     with reporting(Events()):
         *masks, out = _with_out(sources, "OUT.json")
         from BreastTumorSegLib.review.sampling import stratified_sample
+        from BreastTumorSegLib.review.scratch import from_scratch as emptied
         from BreastTumorSegLib.review.session import check_study, store_path
         from BreastTumorSegLib.review.worklist import Worklist, write_worklist
 
@@ -57,6 +65,8 @@ def worklist(
             if not chosen:
                 raise InputError("No mask has a Dice.", "Give --dice, or a CSV with the column dice.")
             entries = [replace(e, item=chosen[e.item.id]) for e in entries if e.item.id in chosen]
+        if from_scratch:
+            entries = emptied(entries, out.with_name(f"{out.stem}-empty"))
         made = Worklist(name, seed, repeats, tuple(entries))
         write_worklist(made, out)
     again = len(made.order("")) - len(entries)
@@ -86,16 +96,56 @@ def analyse(stores: Stores) -> None:
     with reporting(Events()):
         *sources, out = _with_out(stores, "the folder OUT")
         from BreastTumorSegLib.report.review import write_review
-        from BreastTumorSegLib.review.merge import merge as run
-        from BreastTumorSegLib.review.store import read_study
 
-        with TemporaryDirectory() as folder:
-            merged = Path(folder) / "merged.sqlite"
-            problems = run(merged, sources)
-            problems += write_review(read_study(merged), out)
+        with _merged(sources) as (study, problems):
+            problems += write_review(study, out)
     for problem in problems:
         print(f"warning: {problem}")
     print(out / "report.html")
+
+
+@review_app.command()
+def compare(
+    sources: Annotated[
+        list[Path],
+        typer.Argument(help="Readers' stores, NAME.sqlite; then the agreed masks as in `evaluate`; then OUT."),
+    ],
+    worklists: Annotated[
+        list[Path], typer.Option("--worklist", help="That lists the automatic masks; may be given several times.")
+    ],
+    progress: Progress = ProgressForm.text,
+) -> None:
+    """Automatic, hand-drawn and corrected masks against agreed ones, with times: tables and a page in OUT."""
+    events = events_of(progress)
+    with reporting(events):
+        if len(sources) < 3:
+            raise InputError(
+                f"Only {len(sources)} paths are given.", "Name stores, the folder of agreed masks, and OUT."
+            )
+        *stores, references, out = sources
+        from BreastTumorSegLib.report.comparison import write_comparison
+        from BreastTumorSegLib.review.worklist import read_worklist
+
+        entries = [entry for path in worklists for entry in read_worklist(path).entries]
+        with _merged(stores) as (study, problems):
+            problems += write_comparison(study, entries, references, out, events)
+        for problem in problems:
+            events.warning(problem)
+        events.finished(out=str(out))
+    if progress is ProgressForm.text:
+        print(out / "comparison.html")
+
+
+@contextmanager
+def _merged(stores: list[Path]) -> Iterator[tuple[Study, list[str]]]:
+    """The study of several stores, and what is wrong with their masks, while the block lasts."""
+    from BreastTumorSegLib.review.merge import merge as run
+    from BreastTumorSegLib.review.store import read_study
+
+    with TemporaryDirectory() as folder:
+        merged = Path(folder) / "merged.sqlite"
+        problems = run(merged, stores)
+        yield read_study(merged), problems
 
 
 def _with_out(paths: list[Path], what: str) -> list[Path]:

@@ -109,11 +109,12 @@ def write_analysis(study: Study, folder: Path) -> Analysis:
     """Analyse a study and write each table as a CSV file in UTF-8 into an existing folder; returns the tables."""
     analysis = analyse(study)
     for name, columns in COLUMNS.items():
-        _write(folder / f"{name}.csv", columns, getattr(analysis, name))
+        write_table(folder / f"{name}.csv", columns, getattr(analysis, name))
     return analysis
 
 
-def _write(path: Path, columns: Sequence[str], rows: Sequence[Row]) -> None:
+def write_table(path: Path, columns: Sequence[str], rows: Sequence[Row]) -> None:
+    """Write rows as CSV in UTF-8; see above for what a cell holds where something is not defined."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns)
         writer.writeheader()

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 from itertools import combinations
 from typing import Any
 
-import numpy as np
-
 from BreastTumorSegLib.core.errors import InputError
-from BreastTumorSegLib.core.geometry import Geometry
-from BreastTumorSegLib.io import read_volume
 from BreastTumorSegLib.metrics.overlap import dice
 from BreastTumorSegLib.metrics.surface import hausdorff95
+from BreastTumorSegLib.review.checked import Mask, read_correction
 from BreastTumorSegLib.review.counting import by_reader
 from BreastTumorSegLib.review.records import CorrectionRecord, Item, Study
 
 Row = dict[str, Any]
-Mask = tuple[np.ndarray, Geometry]
 
 
 def mask_rows(study: Study) -> tuple[list[Row], list[str]]:
@@ -37,7 +32,7 @@ def _compare(study: Study, item: Item, records: list[CorrectionRecord], rows: li
     masks: dict[str, Mask] = {}
     for record in records:
         try:
-            masks[record.reader] = _read(study, record)
+            masks[record.reader] = read_correction(study, record)
         except InputError as error:
             # Not the error itself: it names folders, which may name a patient.
             problems.append(f"Mask {record.file} of {record.reader}, case {item.case}, {error.message}.")
@@ -51,24 +46,3 @@ def _compare(study: Study, item: Item, records: list[CorrectionRecord], rows: li
             | {"dice": dice(mask_a, mask_b, empty=float("nan"))}
             | {"hd95_mm": hausdorff95(mask_a, mask_b, grid.spacing_zyx)}
         )
-
-
-def _read(study: Study, record: CorrectionRecord) -> Mask:
-    """A corrected mask (Z, Y, X) bool and its grid.
-
-    Raises:
-        InputError: The file is missing, not what was saved, or damaged; the message is the end of a sentence.
-    """
-    path = study.masks / record.file
-    try:
-        if hashlib.sha256(path.read_bytes()).hexdigest() != record.sha256:
-            raise InputError("is not what its checksum says")
-    except FileNotFoundError:
-        raise InputError("is missing") from None
-    except OSError as error:
-        raise InputError(f"can't be read: {error.strerror}") from error
-    try:
-        voxels, grid = read_volume(path)
-    except InputError as error:
-        raise InputError("is damaged") from error
-    return voxels > 0, grid

@@ -37,6 +37,10 @@ CORRECTION_GUIDELINES = (
 """What readers who correct are told, after the same paper."""
 
 
+FROM_SCRATCH = "from scratch"
+"""Name, in the place of a model's, of what makes the empty masks that readers draw in."""
+
+
 class Exclusion(str, Enum):
     """Why a case is left out; the first two are the paper's."""
 

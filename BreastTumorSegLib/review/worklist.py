@@ -241,10 +241,22 @@ def _masks_in(folder: Path) -> dict[str, Path]:
 def model_of(mask: Path) -> str:
     """The tumour model that the result.json beside a mask names; "" where there is none."""
     try:
-        models = json.loads(mask.with_name("result.json").read_text(encoding="utf-8"))["models"]
+        models = _manifest_beside(mask)["models"]
         return str(next(model["name"] for model in models if model["task"] == "tumor"))
     except (OSError, ValueError, KeyError, TypeError, StopIteration):
         return ""
+
+
+def job_seconds(mask: Path) -> float:
+    """Seconds of the stages that the result.json beside a mask timed; NaN where there are none."""
+    try:
+        return float(sum(_manifest_beside(mask)["timings"].values())) or float("nan")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return float("nan")
+
+
+def _manifest_beside(mask: Path) -> Any:
+    return json.loads(mask.with_name("result.json").read_text(encoding="utf-8"))
 
 
 def _beside(mask: Path, name: str) -> Path | None:
