@@ -9,7 +9,7 @@ import slicer
 from BreastTumorSegGui import exam_table, scene
 from BreastTumorSegGui.exam_table import Row
 from BreastTumorSegGui.parameters import Parameters
-from BreastTumorSegLib.core.exam import TimeSource, first_post_index
+from BreastTumorSegLib.core.exam import ONE_PHASE, TimeSource, first_post_index
 
 
 def row_of(volume: slicer.vtkMRMLScalarVolumeNode, time: float, source: TimeSource) -> Row:
@@ -52,8 +52,8 @@ class Exam:
             kept.times = [float(row.time) for row in rows]
             kept.sources = [row.source.value for row in rows]
             kept.confirmed = False
-            if notes is not None:
-                kept.notes = list(notes)
+            if notes is not None:  # of one phase alone the table tells, as long as it is alone
+                kept.notes = [note for note in notes if not note.endswith(ONE_PHASE)]
 
     def confirm(self) -> None:
         """Confirm the table as it is.
@@ -77,6 +77,16 @@ class Exam:
         if not self.parameters.confirmed or len(rows) != len(self.parameters.times):
             return "Confirm the phases and their times in the Exam panel."
         return ""
+
+    @property
+    def is_one_phase(self) -> bool:
+        """Whether no phase after contrast is there."""
+        return len(self.rows) == 1
+
+    @property
+    def reason_against_curves(self) -> str:
+        """Why nothing that needs contrast can run on the exam, in words; "" when it can."""
+        return self.reason_against_running or exam_table.reason_against_curves(self.rows)
 
     @property
     def pre(self) -> slicer.vtkMRMLScalarVolumeNode | None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from BreastTumorSegLib.core.exam import Problem, TimeSource
+from BreastTumorSegLib.core.exam import ONE_PHASE, Problem, TimeSource
 from BreastTumorSegLib.core.geometry import Geometry
 from BreastTumorSegLib.io.times import late_first_post
 
@@ -48,12 +48,22 @@ def problems_of(rows: Sequence[Row]) -> list[list[Problem]]:
 
 def reason_against(rows: Sequence[Row]) -> str:
     """Why the table can't be confirmed, in words; "" when it can."""
-    if len(rows) < 2:
-        return "Load the phases of an exam: the one before contrast and at least one after."
+    if not rows:
+        return "Load the phases of an exam: the one before contrast and those after it."
     for row, problems in zip(rows, problems_of(rows), strict=True):
         if problems and problems[0].fatal:
             return f"{row.name}: {problems[0]}"
     return ""
+
+
+def reason_against_curves(rows: Sequence[Row]) -> str:
+    """Why nothing can be told of the enhancement, in words; "" when it can."""
+    return "" if len(rows) > 1 else "This needs contrast: load at least one phase after it."
+
+
+def notes_of(rows: Sequence[Row]) -> list[str]:
+    """What a user should know of the table as a whole."""
+    return [f"There is one phase only. {ONE_PHASE}"] if len(rows) == 1 else []
 
 
 def moved(rows: Sequence[Row], index: int, step: int) -> list[Row]:

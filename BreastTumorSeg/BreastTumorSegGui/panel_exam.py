@@ -53,7 +53,7 @@ class ExamPanel:
         rows = self._exam.rows
         self._table.show(rows)
         shown = {str(problem) for problems in exam_table.problems_of(rows) for problem in problems}
-        notes = [note for note in self._exam.notes if note not in shown]
+        notes = [note for note in self._exam.notes if note not in shown] + exam_table.notes_of(rows)
         self.ui.notesLabel.text = "\n".join(notes)
         self.ui.notesLabel.visible = bool(notes)
         self._enable(rows)
@@ -207,5 +207,5 @@ class ExamPanel:
         ui.confirmButton.text = _("Confirmed") if confirmed else _("Confirm phases and times")
         ui.confirmButton.toolTip = reason or _("Confirm that order and times are right.")
         for button in (ui.subtractButton, ui.projectButton, ui.compareButton):
-            button.enabled = idle and not reason
+            button.enabled = idle and not reason and not exam_table.reason_against_curves(rows)
         ui.breastLayoutButton.enabled = idle and bool(rows)

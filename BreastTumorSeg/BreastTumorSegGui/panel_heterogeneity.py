@@ -78,7 +78,7 @@ class HeterogeneityPanel:
     def refresh(self) -> None:
         """Enable what can be done now, and say why what can't be."""
         ui = self.ui
-        reason = self._exam.reason_against_running or self._reason_against_result()
+        reason = self._exam.reason_against_curves or self._reason_against_result()
         ui.runButton.enabled = not reason and not self.running
         ui.runButton.toolTip = reason or _("Cluster the curves in the background.")
         ui.cancelButton.enabled = self.running

@@ -10,6 +10,10 @@ from BreastTumorSegGui import results, scene
 from BreastTumorSegGui.exam import Exam
 from BreastTumorSegGui.parameters import Parameters
 from BreastTumorSegGui.settings import Settings
+from BreastTumorSegLib.core.result import NONCONTRAST_NOTICE
+
+CURVE = 3
+"""Column of the most suspicious curve."""
 
 
 class ResultPanel:
@@ -29,16 +33,15 @@ class ResultPanel:
         self._shown: slicer.vtkMRMLSegmentationNode | None = None
         self._overlaid = False
         self.ui.resultSelector.addAttribute("vtkMRMLSegmentationNode", results.RESULT)
-        for column, width in ((0, 86), (1, 74), (2, 74)):
+        for column, width in ((0, 64), (1, 70), (2, 104)):
             self.ui.lesionTable.horizontalHeader().resizeSection(column, width)
-        self.ui.overlaySelector.addItem(_("None"), "")
-        for title in results.MAPS:
-            self.ui.overlaySelector.addItem(_(title), title)
+        self._offer_maps()
         self._connect()
         self.refresh()
 
     def overlay(self, title: str) -> None:
-        """Lay a map over the exam, by its title."""
+        """Lay a map over the exam, by its title; it may be new."""
+        self._offer_maps()
         self.ui.overlaySelector.setCurrentIndex(self.ui.overlaySelector.findData(title))
         self._show_overlay()
 
@@ -56,6 +59,7 @@ class ResultPanel:
             self._shown = segmentation
             self._show_only(segmentation)
             self._fill()
+            self._offer_maps()
             self.ui.show3DButton.setSegmentationNode(segmentation)
             self._enable_report()
         self._show_overlay()
@@ -66,13 +70,26 @@ class ResultPanel:
         ui.overlaySelector.connect("currentIndexChanged(int)", lambda _index: self._show_overlay())
         ui.reportButton.connect("clicked()", self._on_report)
 
+    def _offer_maps(self) -> None:
+        """The maps that the result has; the one that is shown stays chosen if it has one of its kind."""
+        selector, shown = self.ui.overlaySelector, self.ui.overlaySelector.currentData
+        titles = [title for title in results.TITLES if results.map_of(self._shown, title) is not None]
+        selector.blockSignals(True)
+        selector.clear()
+        selector.addItem(_("None"), "")
+        for title in titles:
+            selector.addItem(_(title), title)
+        selector.setCurrentIndex(1 + titles.index(shown) if shown in titles else 0)
+        selector.blockSignals(False)
+
     def _fill(self) -> None:
         lesions = results.lesions_of(self._shown)
         self.ui.lesionTable.setRowCount(len(lesions))
+        self.ui.lesionTable.setColumnHidden(CURVE, results.is_noncontrast(self._shown))
         for index, lesion in enumerate(lesions):
             side = f" {lesion['side']}" if lesion["side"] else ""
             volume, diameter = f"{float(lesion['volume_ml']):.2f} ml", f"{float(lesion['diameter_mm']):.0f} mm"
-            texts = (lesion["label"] + side, volume, diameter, lesion["worst_curve"])
+            texts = (lesion["label"] + side, volume, f"{diameter} ({_short(lesion)})", lesion["worst_curve"])
             for column, text in enumerate(texts):
                 self.ui.lesionTable.setItem(index, column, qt.QTableWidgetItem(text))
         self.ui.summaryLabel.text = self._summary(len(lesions))
@@ -80,7 +97,10 @@ class ResultPanel:
     def _summary(self, count: int) -> str:
         if self._shown is None:
             return _("No result yet.")
-        return _("No lesion was found.") if count == 0 else _("{count} found; click one to see it.").format(count=count)
+        found = (
+            _("No lesion was found.") if count == 0 else _("{count} found; click one to see it.").format(count=count)
+        )
+        return f"{found}\n{NONCONTRAST_NOTICE}" if results.is_noncontrast(self._shown) else found
 
     def _jump(self, row: int) -> None:
         lesion = results.lesions_of(self._shown)[row]
@@ -122,3 +142,8 @@ class ResultPanel:
 
     def _on_report(self) -> None:
         qt.QDesktopServices.openUrl(qt.QUrl.fromLocalFile(self._report()))
+
+
+def _short(lesion: dict[str, str]) -> str:
+    """The upper end of a lesion's size category, for which the table has room; the last one has none."""
+    return lesion["size_category"].split(" to ")[-1].removesuffix(" mm").replace("<=", "\N{LESS-THAN OR EQUAL TO}")

@@ -19,6 +19,7 @@ from BreastTumorSegGui.settings import Settings
 from BreastTumorSegGui.tasks import Progress, Task
 from BreastTumorSegGui.time_left import TimeLeft
 from BreastTumorSegLib.core.errors import Cancelled
+from BreastTumorSegLib.core.result import NONCONTRAST_NOTICE
 
 LOG_TAIL = 20_000
 """Characters of a log that are shown; the file has all of it."""
@@ -33,7 +34,7 @@ def stage_words(stage: str) -> str:
         "breast": _("Finding the breasts"),
         "tumor": _("Finding lesions"),
         "kinetics": _("Computing kinetic maps"),
-        "clusters": _("Clustering the curves"),
+        "clusters": _("Making the heterogeneity map"),
         "lesions": _("Measuring lesions"),
         "write": _("Writing the results"),
         "report": _("Writing the report"),
@@ -68,7 +69,10 @@ class SegmentPanel:
         self._finished = finished
         self._task: Task | None = None
         self._time: TimeLeft | None = None
+        self._with_contrast = True
         self._stage = ""
+        self._models: list[dict[str, Any]] = []
+        self._offered_for: frozenset[str] = frozenset()
         self.offer({})
         self.ui.resultsFolderEdit.setCurrentPath(str(settings.results_folder))
         self._connect()
@@ -90,15 +94,42 @@ class SegmentPanel:
     def offer(self, report: dict[str, Any]) -> None:
         """Offer the devices and models that `doctor` found."""
         devices = [(device["id"], _device_words(device)) for device in report.get("devices", [])]
-        models = [
-            (model["name"], _model_words(model)) for model in report.get("models", []) if model["task"] == "tumor"
-        ]
         _fill(self.ui.deviceSelector, [("auto", _("Automatic")), *devices], self._settings.device)
-        _fill(self.ui.modelSelector, [("", _("Default")), *models], self._settings.model)
+        self._models = [model for model in report.get("models", []) if model["task"] == "tumor"]
+        self._offer_models()
+        self.refresh()
+
+    def _offer_models(self) -> None:
+        """All of them, the default first; for an exam of one phase those alone that do without contrast."""
+        noncontrast = [(model["name"], _model_words(model)) for model in self._models if not model["contrast"]]
+        usual = [(model["name"], _model_words(model)) for model in self._models if model["contrast"]]
+        offered = noncontrast if self._exam.is_one_phase else [("", _("Default")), *usual, *noncontrast]
+        _fill(self.ui.modelSelector, offered, self._settings.model)
+        self._tell_of_contrast()
+
+    @property
+    def _is_noncontrast(self) -> bool:
+        """Whether a model without contrast is chosen."""
+        chosen = self.ui.modelSelector.currentData
+        return any(model["name"] == chosen and not model["contrast"] for model in self._models)
+
+    def _tell_of_contrast(self) -> None:
+        tell(self.ui.contrastLabel, NONCONTRAST_NOTICE if self._is_noncontrast else "")
+
+    @property
+    def _reason_against_running(self) -> str:
+        reason = self._exam.reason_against_running
+        if reason or not self._exam.is_one_phase or self._is_noncontrast:
+            return reason
+        return _("There is one phase only, and no model that works without contrast is installed.")
 
     def refresh(self) -> None:
         """Enable what can be done now, and say why what can't be."""
-        reason = self._exam.reason_against_running
+        phases = frozenset(row.node.GetID() for row in self._exam.rows)
+        if phases != self._offered_for:
+            self._offered_for = phases
+            self._offer_models()
+        reason = self._reason_against_running
         self.ui.runButton.enabled = not reason and not self.running
         self.ui.runButton.toolTip = reason or _("Segment the exam in the background.")
         self.ui.cancelButton.enabled = self.running
@@ -116,14 +147,16 @@ class SegmentPanel:
 
     def _keep_choices(self) -> None:
         self._settings.device = self.ui.deviceSelector.currentData
-        self._settings.model = self.ui.modelSelector.currentData
+        if not self._is_noncontrast:  # which is chosen for one exam, and never by itself for the next
+            self._settings.model = self.ui.modelSelector.currentData
+        self._tell_of_contrast()
 
     def _on_run(self) -> None:
-        reason = self._exam.reason_against_running  # a volume may have been moved since the button was enabled
+        self.refresh()
+        reason = self._reason_against_running  # a volume may have been moved since the button was enabled
         typed = self.ui.resultsFolderEdit.currentPath.strip()
         if reason or not typed:
             self._tell(reason or _("Choose a folder for the results."))
-            self.refresh()
             return
         self._settings.results_folder = Path(typed).expanduser().absolute()
         self._start()
@@ -131,7 +164,8 @@ class SegmentPanel:
     def _start(self) -> None:
         device, model = self.ui.deviceSelector.currentData, self.ui.modelSelector.currentData
         order = Order(self._exam.rows, self._exam.notes, self._settings.results_folder, model, device)
-        self._time = TimeLeft(self._settings.stage_seconds(device), time.monotonic)
+        self._with_contrast = not self._is_noncontrast
+        self._time = TimeLeft(self._settings.stage_seconds(device, self._with_contrast), time.monotonic)
         self._stage = ""
         self.ui.logText.plainText = ""
         self.ui.progressBar.setValue(0)
@@ -142,7 +176,8 @@ class SegmentPanel:
 
     def _on_done(self, segmentation: slicer.vtkMRMLSegmentationNode) -> None:
         self._task = None
-        self._settings.keep_stage_seconds(self.ui.deviceSelector.currentData, self._time.measured())
+        device = self.ui.deviceSelector.currentData
+        self._settings.keep_stage_seconds(device, self._time.measured(), self._with_contrast)
         self._tell(_("Done: {name}.").format(name=segmentation.GetName()))
         self.refresh()
         self._finished(segmentation)
@@ -186,4 +221,5 @@ def _device_words(device: dict[str, Any]) -> str:
 
 
 def _model_words(model: dict[str, Any]) -> str:
-    return model["name"] if model["ok"] is not False else f"{model['name']} ({model['message']})"
+    name = model["name"] if model["contrast"] else _("{name} (without contrast)").format(name=model["name"])
+    return f"{name} ({model['message']})" if model["ok"] is False else name

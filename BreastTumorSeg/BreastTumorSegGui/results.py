@@ -11,7 +11,7 @@ import slicer
 from BreastTumorSegGui import scene, terminology
 from BreastTumorSegGui.scene import SegmentStyle
 from BreastTumorSegGui.tasks import Work, stage
-from BreastTumorSegLib.core.colors import BREAST, CLUSTERS, CURVE_TYPES, rgb
+from BreastTumorSegLib.core.colors import BREAST, CLUSTERS, CURVE_TYPES, UNCERTAINTY, rgb
 from BreastTumorSegLib.core.result import CURVE_TYPES as CURVE_NAMES
 from BreastTumorSegLib.core.result import LEFT, RIGHT
 from BreastTumorSegLib.io.pieces import read_in_pieces
@@ -29,10 +29,18 @@ MAPS = {
     "Clusters": "heterogeneity",
 }
 """Maps that can be laid over the exam, and their files."""
+NONCONTRAST = "BreastTumorSeg.WithoutContrast"
+"""Attribute of the segmentation of a result without contrast; its maps are others."""
+NONCONTRAST_MAPS = {
+    "Tumour probability": "tumor_probability",
+    "Predicted clusters": "heterogeneity",
+    "Uncertainty": "uncertainty",
+}
+TITLES = (*MAPS, "Predicted clusters", "Uncertainty")
+"""Of all maps that any result can have."""
 PROBABILITY = "Tumour probability"
 LESION_COLUMNS = ("label", "side", "volume_ml", "diameter_mm", "size_category", "worst_curve", "peak_pe", "ser",
                   "confidence", "R_mm", "A_mm", "S_mm")  # fmt: skip
-_FILES = ("breast", "tumor", *MAPS.values())
 
 
 def load(folder: Path, reference: slicer.vtkMRMLScalarVolumeNode) -> Work:
@@ -47,18 +55,23 @@ def load(folder: Path, reference: slicer.vtkMRMLScalarVolumeNode) -> Work:
     made: list[Any] = []
     with scene.taken_back(made):
         manifest = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+        with_contrast = manifest.get("contrast", True)
+        maps = MAPS if with_contrast else NONCONTRAST_MAPS
+        files = ("breast", "tumor", *maps.values())
         arrays = {}
-        for index, name in enumerate(_FILES):
+        for index, name in enumerate(files):
             pieces = read_in_pieces(folder / f"{name}.nii.gz")
-            arrays[name], geometry = yield from stage("import", pieces, index, len(_FILES))
+            arrays[name], geometry = yield from stage("import", pieces, index, len(files))
         segmentation = _segmentation(folder.name, reference, made)
+        if not with_contrast:
+            segmentation.SetAttribute(NONCONTRAST, "1")
         yield None
         imaged = [style for style in _breasts() if style.label in arrays["breast"]]  # one breast, or both
         yield None
         scene.add_segments(segmentation, arrays["breast"], geometry, imaged)
         yield None
         scene.add_segments(segmentation, arrays["tumor"], geometry, _lesions(manifest["lesions"]))
-        for title, file in MAPS.items():
+        for title, file in maps.items():
             made.append(_map(title, arrays[file], geometry, folder.name))
             segmentation.SetNodeReferenceID(_role(title), made[-1].GetID())
             yield None
@@ -69,8 +82,13 @@ def load(folder: Path, reference: slicer.vtkMRMLScalarVolumeNode) -> Work:
 
 
 def map_of(segmentation: slicer.vtkMRMLSegmentationNode | None, title: str) -> slicer.vtkMRMLScalarVolumeNode | None:
-    """A result's map by its title in `MAPS`."""
-    return segmentation.GetNodeReference(_role(title)) if segmentation is not None and title in MAPS else None
+    """A result's map by its title; None where it has none of it."""
+    return segmentation.GetNodeReference(_role(title)) if segmentation is not None and title in TITLES else None
+
+
+def is_noncontrast(segmentation: slicer.vtkMRMLSegmentationNode | None) -> bool:
+    """Whether a result was made without contrast."""
+    return segmentation is not None and bool(segmentation.GetAttribute(NONCONTRAST))
 
 
 def set_map(segmentation: slicer.vtkMRMLSegmentationNode, title: str, volume: slicer.vtkMRMLScalarVolumeNode) -> None:
@@ -142,17 +160,26 @@ def look(title: str) -> tuple[tuple[float, float], str, bool, float | None]:
     if title == "Curve type":
         entries = [(label, _unit(color)) for label, color in zip(CURVE_NAMES, CURVE_TYPES, strict=True)]
         return (0, len(entries) - 1), scene.add_color_table("Curve types", entries).GetID(), False, None
-    if title == "Clusters":
-        entries = [("not enhancing", (0.0, 0.0, 0.0))]
-        entries += [(f"cluster {label}", _unit(color)) for label, color in enumerate(CLUSTERS, start=1)]
-        return (0, len(entries) - 1), scene.add_color_table("TIC clusters", entries).GetID(), False, None
+    if title in ("Clusters", "Predicted clusters"):
+        none, cluster, table = _CLUSTER_WORDS[title]
+        entries = [(none, (0.0, 0.0, 0.0))]
+        entries += [(f"{cluster} {label}", _unit(color)) for label, color in enumerate(CLUSTERS, start=1)]
+        return (0, len(entries) - 1), scene.add_color_table(table, entries).GetID(), False, None
     window, shown_from = {
         PROBABILITY: ((0.0, 1.0), 0.5),
         "Percent enhancement": ((0.0, 200.0), ENHANCING_PE),
         "Signal enhancement ratio": ((0.0, 2.0), 0.01),
         "Time to peak": ((0.0, 600.0), 0.01),  # seconds after injection
+        "Uncertainty": ((0.0, 1.0), UNCERTAINTY[0][0]),
     }[title]
     return window, "vtkMRMLColorTableNodeIron", True, shown_from
+
+
+_CLUSTER_WORDS = {
+    "Clusters": ("not enhancing", "cluster", "TIC clusters"),
+    "Predicted clusters": ("not predicted to enhance", "predicted cluster", "Predicted TIC clusters"),
+}
+"""Label 0, the others, and the name of the colour table."""
 
 
 def _unit(color: str) -> tuple[float, float, float]:
@@ -168,7 +195,7 @@ def _table(lesions: list[dict[str, Any]], name: str) -> slicer.vtkMRMLTableNode:
         row = table.AddEmptyRow()
         values = {**lesion, **dict(zip(("R_mm", "A_mm", "S_mm"), scene.ras(lesion["centre"]), strict=True))}
         for index, column in enumerate(LESION_COLUMNS):
-            table.SetCellText(row, index, _cell(values[column]))
+            table.SetCellText(row, index, _cell(values.get(column)))
     return table
 
 

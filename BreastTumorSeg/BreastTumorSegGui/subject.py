@@ -80,6 +80,7 @@ class Subject:
         self.case = pictures.case
         self._pictures = pictures
         self._lesion = 0
+        self._enhances = bool(pictures.subtraction.any())
         made: list[slicer.vtkMRMLNode] = []
         with scene.taken_back(made):
             geometry = self.case.geometry
@@ -105,8 +106,8 @@ class Subject:
         return len(self._pictures.centres)
 
     def show(self, subtracted: bool) -> None:
-        """Show the image or the subtraction; the slices stay where they are."""
-        scene.set_background(self.subtraction if subtracted else self.post)
+        """Show the image or the subtraction, of which one phase has none; the slices stay where they are."""
+        scene.set_background(self.subtraction if subtracted and self._enhances else self.post)
 
     def look(self) -> None:
         """Move the slices to the lesion; all of them stay in full field of view."""

@@ -68,6 +68,8 @@ def check_table(table):
     """Every word of a cell or a header fits into its column."""
     metrics = table.fontMetrics()
     for column in range(table.columnCount()):
+        if table.isColumnHidden(column):
+            continue
         title = table.horizontalHeaderItem(column).text()
         assert metrics.horizontalAdvance(title) <= table.columnWidth(column), title
         for row in range(table.rowCount()):
@@ -147,16 +149,21 @@ def test_the_segment_panel_during_a_run_and_after_a_failure(module, desktop, pic
     picture(desktop, pictures, "segment-failed")
 
 
-def test_the_result_panel(module, desktop, pictures, tmp_path):
-    from BreastTumorSegGui import results, scene
-    from BreastTumorSegLib.io.result_files import write_result
-    from Testing.results import simulated_result
+def test_the_segment_panel_without_contrast(module, desktop, pictures):
+    add_exam(module)
+    module.logic.exam.set_rows(module.logic.exam.rows[:1])
+    plain = {"name": "kisnet-plain", "task": "tumor", "ok": True, "message": "", "contrast": False}
+    module.panels.segment.offer({"models": [plain]})
+    picture(desktop, pictures, "segment-without-contrast")
 
-    found = simulated_result(lesions=3)
-    folder = tmp_path / "results" / "2026-01-01_12-00-00"
+
+def show_result(module, folder, found, write):
+    """Load a made-up result as after a run."""
+    from BreastTumorSegGui import results, scene
+
     folder.mkdir(parents=True)
     found.manifest["lesions"] = [{**vars(lesion), "size_category": lesion.size_category} for lesion in found.lesions]
-    write_result(found, folder)
+    write(found, folder)
     (folder / "report.html").write_text("<html>")
     reference = scene.add_volume(found.exam.pre, found.exam.geometry, "pre")
     loading = results.load(folder, reference)
@@ -164,9 +171,30 @@ def test_the_result_panel(module, desktop, pictures, tmp_path):
         while True:
             next(loading)
     module._on_finished(end.value.value)
-    assert module.panels.result.ui.lesionTable.rowCount == 3
+
+
+def test_the_result_panel(module, desktop, pictures, tmp_path):
+    from BreastTumorSegLib.io.result_files import write_result
+    from Testing.results import simulated_result
+
+    show_result(module, tmp_path / "results" / "2026-01-01_12-00-00", simulated_result(lesions=3), write_result)
+    table = module.panels.result.ui.lesionTable
+    assert table.rowCount == 3
+    # 24.6 and 12.3 mm
+    assert [table.item(row, 2).text() for row in (0, 1)] == ["25 mm (≤ 50)", "12 mm (≤ 20)"]
     module.panels.result.ui.overlaySelector.setCurrentIndex(1)
     picture(desktop, pictures, "result")
+
+
+def test_the_result_panel_without_contrast(module, desktop, pictures, tmp_path):
+    from BreastTumorSegLib.io.result_files import write_noncontrast_result
+    from Testing.results import noncontrast_result
+
+    found = noncontrast_result()
+    found.manifest["contrast"] = False
+    show_result(module, tmp_path / "results" / "2026-01-01_12-00-00", found, write_noncontrast_result)
+    module.panels.result.ui.overlaySelector.setCurrentIndex(2)
+    picture(desktop, pictures, "result-without-contrast")
 
 
 def test_the_heterogeneity_panel(module, desktop, pictures):
@@ -227,9 +255,9 @@ def test_devices_and_models_are_offered_and_remembered(module, desktop):
             {"id": "cuda", "name": "RTX", "memory_free_mb": 8192},
         ],
         "models": [
-            {"name": "small", "task": "tumor", "ok": True, "message": ""},
-            {"name": "broken", "task": "tumor", "ok": False, "message": "checksum differs"},
-            {"name": "breast", "task": "breast", "ok": True, "message": ""},
+            {"name": "small", "task": "tumor", "ok": True, "message": "", "contrast": True},
+            {"name": "broken", "task": "tumor", "ok": False, "message": "checksum differs", "contrast": True},
+            {"name": "breast", "task": "breast", "ok": True, "message": "", "contrast": True},
         ],
     }
     module.panels.segment.offer(report)
