@@ -6,7 +6,7 @@ import logging
 import time
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from dask.system import CPU_COUNT
 from distributed import Client, Future, KilledWorker, LocalCluster, as_completed, wait
 from distributed.core import CommClosedError
 from distributed.system import MEMORY_LIMIT
+from tornado.ioloop import PeriodicCallback
 
 from BreastTumorSegLib.core.cancel import cancellable
 from BreastTumorSegLib.core.errors import BreastTumorSegError, InputError, OutOfMemoryError, OutputError
@@ -35,8 +36,15 @@ GRACE_S = 1.0
 """How long running exams may take to reach their next step after a cancellation."""
 CLOSE_S = 15.0
 """How long local processes may take to end."""
-# A worker that was killed, by the system or for its memory, may not have been the fault of its exam: try once more.
-_LOCAL = {"distributed.scheduler.allowed-failures": 1, "distributed.comm.timeouts.connect": "30s"}
+REPLACE_EVERY_S = 1.0
+"""Dask gives up a local process that has no successor some time after it was lost, and starts none by itself then."""
+_LOCAL = {
+    # A worker that was killed, by the system or for its memory, may not have been the fault of its exam: try once more.
+    "distributed.scheduler.allowed-failures": 1,
+    "distributed.comm.timeouts.connect": "30s",
+    # Its successor takes some seconds to start, and one that is given up as it comes is blamed on its exam.
+    "distributed.deploy.lost-worker-timeout": "60s",
+}
 
 
 @dataclass(frozen=True)
@@ -158,6 +166,7 @@ class _Crew:
         self._wanted = wanted
         self._run = uuid.uuid4().hex
         self._running: dict[Future, Case] = {}
+        self._open = ExitStack()
         self._cluster: LocalCluster | None = None
         self._client: Client | None = None
 
@@ -165,6 +174,10 @@ class _Crew:
         return self
 
     def __exit__(self, *_: object) -> None:
+        with self._open:
+            self._close()
+
+    def _close(self) -> None:
         if self._client is not None:
             if self._running and self._client.status == "running":  # without its scheduler it would wait for ever
                 self._stop(self._client)
@@ -196,16 +209,19 @@ class _Crew:
 
     def _launch(self, gpus: int) -> Client:
         count = min(self.plan.workers or gpus or default_workers(), self._most)
-        with dask.config.set(_LOCAL):
-            self._cluster = LocalCluster(
-                n_workers=count,
-                threads_per_worker=1,
-                memory_limit=MEMORY_LIMIT // count,
-                host="127.0.0.1",
-                scheduler_kwargs={"dashboard": False, "dashboard_address": "127.0.0.1:0"},
-                silence_logs=logging.CRITICAL,
-            )
-        return Client(self._cluster, set_as_default=False)
+        self._open.enter_context(dask.config.set(_LOCAL))  # read when a worker is lost, too
+        cluster = self._cluster = LocalCluster(
+            n_workers=count,
+            threads_per_worker=1,
+            memory_limit=MEMORY_LIMIT // count,
+            host="127.0.0.1",
+            scheduler_kwargs={"dashboard": False, "dashboard_address": "127.0.0.1:0"},
+            silence_logs=logging.CRITICAL,
+        )
+        replace = PeriodicCallback(lambda: cluster.scale(count), 1000 * REPLACE_EVERY_S)
+        cluster.periodic_callbacks["replace-lost"] = replace  # the cluster stops it when it closes
+        cluster.loop.add_callback(replace.start)
+        return Client(cluster, set_as_default=False)
 
     def outcomes(self, cases: Sequence[Case]) -> Iterator[Outcome]:
         """Outcomes as they come.

@@ -9,6 +9,8 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import numpy as np
 import psutil
@@ -21,6 +23,7 @@ from BreastTumorSegLib.cli import app
 from BreastTumorSegLib.core.events import PREFIX, Events
 from BreastTumorSegLib.core.models import models_folder
 from BreastTumorSegLib.io import read_volume
+from BreastTumorSegLib.jobs import cohort
 from BreastTumorSegLib.jobs.cases import find_cases
 from BreastTumorSegLib.jobs.cohort import Plan, segment_cohort
 from BreastTumorSegLib.jobs.exam import segment_into
@@ -141,6 +144,43 @@ def test_killed_workers_and_a_killed_command_go_on_where_they_were(exams, tmp_pa
     (failed,) = rows(out / "failed.csv").values()
     assert failed["code"] == "2" and failed["message"].startswith(f"{DAMAGED}/{DAMAGED}_0001.nii.gz")
     assert str(exams) not in (out / "failed.csv").read_text()
+
+
+def test_a_process_whose_successor_is_given_up_is_replaced(exams, tmp_path, monkeypatch):
+    monkeypatch.setitem(cohort._LOCAL, "distributed.deploy.lost-worker-timeout", "10ms")  # no process starts so fast
+    out = tmp_path / "out"
+    with ThreadPoolExecutor() as beside, alarm(PATIENCE_S):
+        killed = beside.submit(kill_worker_of, out, "C0", 1, StillRunning())
+        tally = segment_cohort(find_cases(exams, tmp_path), Plan(out, workers=1), Events())
+        killed.result(timeout=5)
+    assert {outcome.case for outcome in tally.outcomes} == set(CASES)
+    # Dask ends the successor that it gives up, and blames that on the exam that this one had taken.
+    told = {outcome.message for outcome in tally.failed if outcome.case != DAMAGED}
+    assert all("ended twice" in message for message in told)
+    assert any(outcome.code == 0 for outcome in tally.outcomes)
+
+
+@contextmanager
+def alarm(seconds):
+    """Fail instead of waiting for ever."""
+
+    def ring(*_):
+        raise AssertionError(f"nothing goes on after {seconds} s")
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+class StillRunning:
+    """In the place of a process, where the cohort runs in this one."""
+
+    def poll(self):
+        return None
 
 
 def test_a_cancelled_cohort_ends_within_seconds_and_keeps_what_is_done(exams, tmp_path):
