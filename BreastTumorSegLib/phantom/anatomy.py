@@ -77,6 +77,7 @@ class Body:
         heart: Its centre, (z, y, x).
         liver_top: z of the top of the liver's dome.
         warp: How far everything is bent along (z, y, x), mm.
+        shoulders: Whether upper arms, the muscles in front of the armpits, and the vessels in them are there.
     """
 
     breasts: tuple[Breast, ...]
@@ -92,6 +93,7 @@ class Body:
     heart: tuple[float, float, float]
     liver_top: float
     warp: tuple[float, float, float] = (5.0, 4.0, 5.0)
+    shoulders: bool = False
 
 
 def draw_body(random: np.random.Generator) -> Body:
@@ -175,12 +177,15 @@ def _paint_slab(body: Body, canvas: Canvas, random: np.random.Generator) -> tupl
     voxel = min(grid.spacing)
     z, y, x = _warped(body, grid, random)
     torso = _torso_depth(body, z, y, x)
-    depth = torso
+    arms = _arms(body, (z, y, x)) if body.shoulders else None
+    depth = torso if arms is None else _smooth_union(torso, arms, 12.0)
     for breast in body.breasts:
         depth = _smooth_union(depth, breast.inside(z, y, x), body.fillet)
     front = y < LATERAL_CUT_MM
     muscle_depth = body.fat * (1 + 0.25 * Field(random, grid, 45.0).on(grid)).clamp(0.4, 1.8)
     wall = step(torso - muscle_depth, voxel)
+    if arms is not None:
+        wall = torch.maximum(wall, _armpit_muscles(body, arms, muscle_depth, (z, y, x), voxel))
 
     canvas.paint("fat", step(depth, voxel))
     gland = _paint_gland(body, canvas, random, depth, torso - muscle_depth, (z, y, x))
@@ -190,6 +195,8 @@ def _paint_slab(body: Body, canvas: Canvas, random: np.random.Generator) -> tupl
         _paint_implants(body, canvas, torso - muscle_depth, (z, y, x))
     _paint_breast_vessels(canvas, random, depth, wall)
     canvas.paint("muscle", wall * step(depth - body.skin, voxel))
+    if body.shoulders:
+        _paint_armpit_vessels(canvas, random, torso, (z, y, x))
     _paint_chest(body, canvas, random, torso - muscle_depth - body.muscle, (z, y, x))
     _paint_nodes(canvas, random, depth)
 
@@ -224,6 +231,35 @@ def _torso_depth(body: Body, z: Tensor, y: Tensor, x: Tensor) -> Tensor:
     dx, dy = x.abs() / width, (y - sternum - body.half_depth) / body.half_depth
     radius = (dx**2.6 + dy.abs() ** 2.6 + 1e-6) ** (1 / 2.6)
     return (1 - radius) * body.half_depth
+
+
+def _arms(body: Body, zyx: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+    """Depth below the skin of the shoulders with raised arms, mm; they meet the chest above the breasts."""
+    sides = [
+        _ellipsoid(zyx, (115.0, 0.45 * body.half_depth, side * 0.95 * body.half_width), (60.0, 52.0, 48.0))
+        for side in (-1, 1)
+    ]
+    return torch.maximum(*sides)
+
+
+def _armpit_muscles(body: Body, arms: Tensor, fat: Tensor, zyx: tuple[Tensor, Tensor, Tensor], voxel: float) -> Tensor:
+    """Share of a voxel that is muscle of the arms, or the pectoral fold that runs to them from the chest."""
+    z, y, x = zyx
+    # A band that comes off the chest's front, the further up the more to the side.
+    centre = 0.5 * body.half_width + 0.55 * z.clamp(-20, 90)
+    fold = 1 - (((x.abs() - centre) / 34) ** 2 + ((y - 30) / (10 + 0.6 * body.muscle)) ** 2 + 1e-6).sqrt()
+    fold = torch.minimum(10 * fold, 0.5 * (z - 12))
+    return torch.maximum(step(arms - fat, voxel), step(fold, voxel))
+
+
+def _paint_armpit_vessels(
+    canvas: Canvas, random: np.random.Generator, depth: Tensor, zyx: tuple[Tensor, Tensor, Tensor]
+) -> None:
+    """A bundle of winding vessels on either side, which enhances and lies in front of no chest wall."""
+    z, y, x = zyx
+    distance = _tubes(random, canvas.grid, 20.0)
+    armpit = torch.minimum(x.abs() - 88, torch.minimum(z - 25, 60 - (y - 45).abs()))
+    canvas.paint("vessel", step(1.8 - distance, 1.5) * step(armpit, 8.0) * step(depth - 4.0, 1.0))
 
 
 def _paint_gland(
@@ -357,12 +393,13 @@ def _paint_nodes(canvas: Canvas, random: np.random.Generator, depth: Tensor) -> 
         side = random.choice([-1, 1])
         places.append((random.uniform(0, 35), random.uniform(-30, 0), side * random.uniform(70, 110), 3.0))
     for z, y, x, radius in places:
-        _paint_node(canvas, random, (z, y, x), radius, depth)
+        paint_node(canvas, random, (z, y, x), radius, depth)
 
 
-def _paint_node(
+def paint_node(
     canvas: Canvas, random: np.random.Generator, centre: tuple[float, float, float], radius: float, depth: Tensor
 ) -> None:
+    """A lymph node with a fatty hilum, where it lies `depth` deep enough below the skin."""
     spot = canvas.grid.around(centre, 2 * radius)
     shape = random.uniform(0.7, 1.3, 3)
     if spot is None:

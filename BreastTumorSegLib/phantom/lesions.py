@@ -52,7 +52,7 @@ def paint_lesion(
     """
     mask = torch.zeros(anatomy.breast.shape, dtype=torch.bool, device=anatomy.breast.device)
     values = draw(TISSUES[plan.tissue], random)
-    centre = _place(anatomy, random, sides, plan.diameter / 2)
+    centre = place(anatomy, random, sides, plan.diameter / 2)
     for focus in range(plan.foci if centre else 0):
         assert centre is not None
         shift = random.normal(0, 0.9 * plan.diameter, 3) if focus else np.zeros(3)
@@ -62,11 +62,12 @@ def paint_lesion(
     return mask
 
 
-def _place(
+def place(
     anatomy: Anatomy, random: np.random.Generator, sides: tuple[int, ...], radius: float
 ) -> tuple[float, ...] | None:
     """A random voxel (z, y, x) in mm, deep enough, rather in gland than in fat; None if there is no room."""
     allowed = sum((anatomy.breast == side for side in sides), torch.zeros_like(anatomy.breast, dtype=torch.bool))
+    allowed = allowed & (anatomy.canvas.label != TISSUES["implant"].label)
     weight = allowed * (anatomy.depth > min(radius, 12.0) + 3.0) * (0.15 + anatomy.gland)
     coarse = weight[::2, ::2, ::2].flatten().double().cpu().numpy()
     if coarse.sum() <= 0:
@@ -92,7 +93,7 @@ def _paint_focus(
     if spot is None:
         return
     where, local = spot
-    depth = _focus_depth(shape, diameter, centre, local, anatomy.gland[where], random)
+    depth = focus_depth(shape, diameter, centre, local, anatomy.gland[where], random)
     share = step(depth, min(local.spacing)) * (anatomy.breast[where] > 0) * step(anatomy.depth[where] - 1.0, 1.0)
     texture = (1 + 0.2 * Field(random, local, max(diameter / 5, 2.0)).on(local)).clamp(0.4, 1.6)
     if shape == "rim":
@@ -104,7 +105,7 @@ def _paint_focus(
     mask[where] |= share > 0.5
 
 
-def _focus_depth(
+def focus_depth(
     shape: Shape, diameter: float, centre: tuple[float, ...], local: Grid, gland: Tensor, random: np.random.Generator
 ) -> Tensor:
     """Depth below the lesion's surface, roughly in mm."""

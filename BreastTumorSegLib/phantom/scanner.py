@@ -31,8 +31,10 @@ class Scanner:
         ghosts: Amplitude of the heart's ghosts along the phase-encoding direction.
         phase_axis: Array axis of that direction: 2, left to right, in axial and 1, front to back, in sagittal exams.
         motion: Standard deviation of the movement between phases, voxels.
-        gain: Largest relative change of the receiver's gain between pre- and post-contrast phases.
+        gain: Largest relative change of the receiver's gain between pre- and post-contrast phases; negative where it
+            falls.
         clip: Whether a biopsy clip lies in the breast.
+        displacement: Standard deviation of a shift of each post-contrast phase along y and x, mm.
     """
 
     fat_signal: float
@@ -44,6 +46,7 @@ class Scanner:
     motion: float
     gain: float
     clip: bool
+    displacement: float = 0.0
 
     @classmethod
     def draw(cls, random: np.random.Generator, site: Site) -> Scanner:
@@ -109,7 +112,7 @@ def _signals(
         concentration = tofts_concentration(canvas.ktrans, kep, canvas.vp, time)
         image = sequence.signal(m0, canvas.t1, concentration).mul_(coil).mul_(scale)
         image += _ghosts(scanner, canvas, image, random)
-        yield _moved(image * drift, grid, scanner.motion, random) if phase else image
+        yield _moved(_displaced(image * drift, grid, scanner, random), grid, scanner.motion, random) if phase else image
 
 
 def _texture(grid: Grid, random: np.random.Generator) -> Tensor:
@@ -168,6 +171,17 @@ def _ghosts(scanner: Scanner, canvas: Canvas, image: Tensor, random: np.random.G
     flicker = Field(random, canvas.grid, (4.0, 4.0, 12.0)).on(canvas.grid).abs()
     chest = heart | (canvas.label == TISSUES["lung"].label)
     return ghost + 4 * scanner.ghosts * GLAND_LEVEL * flicker * chest
+
+
+def _displaced(image: Tensor, grid: Grid, scanner: Scanner, random: np.random.Generator) -> Tensor:
+    """The image shifted by whole voxels along y and x; what comes in at an edge is that edge."""
+    if not scanner.displacement:
+        return image
+    for dim, step in ((1, grid.spacing[1]), (2, grid.spacing[2])):
+        by = round(random.normal(0, scanner.displacement) / step)
+        places = (torch.arange(image.shape[dim], device=image.device) + by).clamp(0, image.shape[dim] - 1)
+        image = image.index_select(dim, places)
+    return image
 
 
 def _moved(image: Tensor, grid: Grid, motion: float, random: np.random.Generator) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,14 +17,17 @@ from BreastTumorSegLib.core.errors import InputError, OutputError
 from BreastTumorSegLib.core.events import Events
 from BreastTumorSegLib.core.geometry import Geometry
 from BreastTumorSegLib.io import write_volume
-from BreastTumorSegLib.phantom.anatomy import Body, draw_body, paint_anatomy
+from BreastTumorSegLib.phantom.anatomy import Body, paint_anatomy
+from BreastTumorSegLib.phantom.decoys import paint_decoys
+from BreastTumorSegLib.phantom.draft import Draft, draw_draft
 from BreastTumorSegLib.phantom.grid import Grid
-from BreastTumorSegLib.phantom.lesions import LesionPlan, draw_lesion, paint_lesion
-from BreastTumorSegLib.phantom.scanner import Scanner, acquire
-from BreastTumorSegLib.phantom.sites import SITES, Site, draw_times
-from BreastTumorSegLib.phantom.tofts import Sequence
+from BreastTumorSegLib.phantom.lesions import LesionPlan, paint_lesion
+from BreastTumorSegLib.phantom.scanner import acquire
+from BreastTumorSegLib.phantom.sites import SITES, Site
 
 PARAMETERS = ("t1", "ktrans", "ve", "vp")
+
+Change = Callable[[Draft, np.random.Generator], Draft]
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,7 @@ def simulate_exam(
     phases: int | None = None,
     spread: float = 0.0,
     protocol: Site | None = None,
+    change: Change | None = None,
 ) -> SimulatedExam:
     """Simulate one exam. The same arguments give the same exam.
 
@@ -69,28 +74,29 @@ def simulate_exam(
         phases: Only the first so many phases.
         spread: Extra variation of the tissues beyond physics, for training; see `tissues.draw`.
         protocol: How to acquire instead of as the site does, for example with other phases of the same patient.
+        change: What is done to the exam before it is painted, see `conditions.in_condition` and `variation.varied`; its
+            random numbers are its own.
 
     Raises:
         InputError: There is no such site.
     """
     if site_name not in SITES:
         raise InputError(f"There is no site {site_name!r}.", f"Choose one of {', '.join(SITES)}.")
-    site = protocol or SITES[site_name]
-    random = np.random.default_rng([seed, zlib.crc32(site_name.encode())])
-    body = draw_body(random)
-    side = _imaged_side(site, body, random)
-    times = draw_times(site, random)[:phases]
-    scanner = Scanner.draw(random, site)
-    sequence = Sequence(random.uniform(*site.tr), random.uniform(*site.flip))
-    plan = draw_lesion(random)
-    grid = _grid(site, body, side, random, spacing, device)
+    site, seeds = protocol or SITES[site_name], [seed, zlib.crc32(site_name.encode())]
+    random = np.random.default_rng(seeds)
+    draft = draw_draft(site, random, spread)
+    if change:
+        draft = change(draft, np.random.default_rng([*seeds, 1]))
+    times = draft.times[:phases]
+    grid = _grid(site, draft.body, draft.side, random, spacing, device)
 
-    anatomy = paint_anatomy(body, grid, random, spread)
-    shown = (1, 2) if side == 0 else (1,) if side < 0 else (2,)
-    tumor = (
-        paint_lesion(plan, anatomy, random, shown) if plan else torch.zeros(grid.shape, dtype=torch.bool, device=device)
-    )
-    data = acquire(scanner, sequence, anatomy, body, times, random)
+    anatomy = paint_anatomy(draft.body, grid, random, draft.spread)
+    shown = (1, 2) if draft.side == 0 else (1,) if draft.side < 0 else (2,)
+    paint_decoys(draft.decoys, anatomy, random, shown)
+    tumor = torch.zeros(grid.shape, dtype=torch.bool, device=device)
+    if draft.lesion:
+        tumor = paint_lesion(draft.lesion, anatomy, random, shown)
+    data = acquire(draft.scanner, draft.sequence, anatomy, draft.body, times, random)
     stored = _Storage(site.plane if spacing is None else "axial", grid)
     canvas = anatomy.canvas
     return SimulatedExam(
@@ -101,15 +107,8 @@ def simulate_exam(
         breast=stored(anatomy.breast),
         tissues=stored(canvas.label),
         parameters={name: stored(getattr(canvas, name)) for name in PARAMETERS},
-        lesion=plan,
+        lesion=draft.lesion,
     )
-
-
-def _imaged_side(site: Site, body: Body, random: np.random.Generator) -> int:
-    """-1 or 1 for an exam that is cropped to one breast, 0 for both."""
-    if random.random() < site.bilateral:
-        return 0
-    return int(random.choice([breast.side for breast in body.breasts]))
 
 
 def _grid(site: Site, body: Body, side: int, random: np.random.Generator, spacing: float | None, device: str) -> Grid:

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from BreastTumorSegLib.core.errors import InputError
 from BreastTumorSegLib.networks.bundle import ModelDescription
+from BreastTumorSegLib.phantom.variation import Ingredient
 from BreastTumorSegLib.training.augmentation import AugmentationConfig
 from BreastTumorSegLib.training.losses import DiceBCEConfig, LossConfig
 
@@ -48,20 +49,30 @@ class CohortData(_Config):
 
 
 class SimulatedData(_Config):
-    """Exams that are simulated while training goes on, on its device; none is used twice.
+    """Exams that are simulated while training goes on, on its device; none is used twice, but for a bank's.
 
     Attributes:
         kind: "simulated".
         sites: Where the exams come from, evenly.
-        spread: Extra variation of tissues, see `phantom.tissues.draw`.
+        varied: Exams that differ more than those of any site, see `phantom.variation`; lesions that nobody could see
+            are not learned from.
+        without: The ingredient of that variation to leave out.
+        spread: Extra variation of tissues where `varied` does not say it, see `phantom.tissues.draw`.
         patches_per_exam: Samples in a row from one exam.
+        bank: So many exams are simulated once, kept in the cache, and used in turn: a CPU can't simulate as fast as it
+            trains.
+        cache: Where the bank is kept; the user's cache folder without it.
         validation: Exams for validation, with seeds of their own.
     """
 
     kind: Literal["simulated"]
     sites: tuple[str, ...] = Field(default=SITES, min_length=1)
+    varied: bool = False
+    without: Ingredient | None = None
     spread: float = Field(default=0.25, ge=0)
     patches_per_exam: int = Field(default=2, gt=0)
+    bank: int | None = Field(default=None, gt=0)
+    cache: Path | None = None
     validation: int = Field(default=8, ge=0)
 
 

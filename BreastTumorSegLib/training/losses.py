@@ -257,12 +257,17 @@ def deep_supervision_loss(
         loss: For one level.
         outputs: Logits (N, 1, Z, Y, X), finest first; a coarse one sees the target averaged to its size, so that no
             small lesion falls through.
-        target: (N, 1, Z, Y, X) in [0, 1].
+        target: (N, 1, Z, Y, X) in [0, 1]; NaN where nobody can know. There the network may say what it likes.
         progress: Share of the training that is done, 0 to 1.
     """
     weights = [0.5**level for level in range(len(outputs))]
-    levels = [
-        weight * loss(logits, functional.interpolate(target, size=logits.shape[2:], mode="area"), progress)
-        for weight, logits in zip(weights, outputs, strict=True)
-    ]
+    levels = []
+    for weight, logits in zip(weights, outputs, strict=True):
+        wanted = functional.interpolate(target, size=logits.shape[2:], mode="area")
+        known = wanted.isfinite()
+        levels.append(weight * loss(torch.where(known, logits, _SURELY_NOT), wanted.nan_to_num(0.0), progress))
     return torch.stack(levels).sum() / sum(weights)
+
+
+_SURELY_NOT = -20.0
+"""A logit that, with a target of 0, adds nothing to any loss."""

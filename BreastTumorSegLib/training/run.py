@@ -109,6 +109,7 @@ def _train_on_simulated(config: TrainingConfig, data: SimulatedData, device: tor
         return config.out / MODELS
     network = _opened(config, None)
     source = SimulatedSource(data, config.model, TRAINING_SEEDS + config.seed * 100_000, str(device))
+    source.fill_bank(events)
     samples = Samples(source, config.model, config.samples, False, config.seed)
     assert config.steps_per_epoch is not None
     cases = _simulated_cases(config, data, events)
@@ -118,7 +119,7 @@ def _train_on_simulated(config: TrainingConfig, data: SimulatedData, device: tor
 def _simulated_cases(config: TrainingConfig, data: SimulatedData, events: Events) -> list[SiteVolume]:
     """For validation, with seeds of their own."""
     source: Source = SimulatedSource(
-        data.model_copy(update={"patches_per_exam": 1}), config.model, VALIDATION_SEEDS, "cpu"
+        data.model_copy(update={"patches_per_exam": 1, "bank": None}), config.model, VALIDATION_SEEDS, "cpu"
     )
     cases = []
     for number in range(data.validation):

@@ -52,7 +52,9 @@ class Samples(torch.utils.data.Dataset[tuple[Tensor, Tensor, Tensor]]):
         self._seed = seed
 
     def __getitem__(self, number: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Input (C, Z, Y, X), its phases' seconds after injection (C,), and target (1, Z, Y, X) from 0 to 1; float32.
+        """Input (C, Z, Y, X), its phases' seconds after injection (C,), and target (1, Z, Y, X); float32.
+
+        The target is from 0 to 1, and NaN where it is not learned from.
 
         For a model that takes all phases C is `most_phases`; those that an exam lacks have NaN for their time.
         """
@@ -85,7 +87,10 @@ class Samples(torch.utils.data.Dataset[tuple[Tensor, Tensor, Tensor]]):
         shares = _cut(volume.label, box, field, 0.0)
         if self._description.task == "clusters":
             return shares
-        return shares / 255 if self._soft else (shares >= MARKED).float()
+        target = shares / 255 if self._soft else (shares >= MARKED).float()
+        if volume.unknown is not None:
+            target[_cut(volume.unknown, box, field, 0.0) > 0.5] = float("nan")
+        return target
 
     def _phases(self, volume: TrainingVolume, random: np.random.Generator) -> tuple[list[Tensor], Tensor]:
         """The phases that the network takes, each (Z, Y, X), and their seconds after injection, told by all phases."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -24,6 +25,8 @@ from BreastTumorSegLib.io.files import read_geometry
 from BreastTumorSegLib.kinetics.codebooks import codebooks_sha256
 from BreastTumorSegLib.networks.bundle import Bundle, ModelDescription, find_bundle, load_bundle
 from BreastTumorSegLib.phantom.simulate import simulate_exam
+from BreastTumorSegLib.phantom.variation import varied
+from BreastTumorSegLib.phantom.visibility import faint
 from BreastTumorSegLib.segmentation.breast import segment_breast
 from BreastTumorSegLib.segmentation.clusters import class_maps, require_fit, true_classes
 from BreastTumorSegLib.segmentation.resample import isotropic_grid, resample
@@ -35,6 +38,9 @@ TRAINING_SEEDS = 1_000_000
 """Simulated exams for training have seeds from here on; those below are for validation, tests and demonstrations."""
 
 VALIDATION_SEEDS = 900_000
+
+SIMULATION = 1
+"""Counts up where the simulation changes what a bank of exams holds."""
 
 PREPROCESSING = 1
 """Counts up where this file changes what the cache holds."""
@@ -56,6 +62,7 @@ class TrainingVolume:
         tumor_voxels: (N,) int64, indices of the tumour's voxels in the flat volume.
         times: (T,) in seconds after the pre-contrast phase.
         maps: (K, Z, Y, X) uint8, the probabilities of the classes of clusters, times 255, for a model that takes them.
+        unknown: (Z, Y, X) bool, where the label is not learned from; None where all of it is.
     """
 
     phases: Tensor
@@ -64,6 +71,7 @@ class TrainingVolume:
     tumor_voxels: Tensor
     times: tuple[float, ...]
     maps: Tensor | None = None
+    unknown: Tensor | None = None
 
 
 class Source(Protocol):
@@ -272,35 +280,93 @@ class CohortSource:
 
 
 class SimulatedSource:
-    """Exams that are simulated when they are asked for, on the device that trains."""
+    """Exams that are simulated when they are asked for, on the device that trains; a bank's are kept in the cache.
+
+    Args:
+        data: What is simulated.
+        description: The model that the exams are for.
+        first_seed: Of the first exam; the others' follow.
+        device: Where to simulate.
+    """
 
     def __init__(self, data: SimulatedData, description: ModelDescription, first_seed: int, device: str) -> None:
         self._data = data
         self._description = description
         self._first_seed = first_seed
         self._device = device
+        self._cache = ContentCache(data.cache or cache_folder() / "training")
         self._last: tuple[int, TrainingVolume] | None = None
 
     def volume(self, number: int) -> TrainingVolume:
         """See `Source`."""
         exam = number // self._data.patches_per_exam
+        if self._data.bank:
+            return self._from_bank(exam % self._data.bank)
         if self._last is None or self._last[0] != exam:
-            self._last = (exam, self._simulate(exam))
+            self._last = (exam, self._simulate(exam, None if self._description.phases == "all" else 3))
         return self._last[1]
 
-    def _simulate(self, number: int) -> TrainingVolume:
-        site = self._data.sites[number % len(self._data.sites)]
-        seed, spacing = self._first_seed + number, self._description.spacing_mm
-        phases = None if self._description.phases == "all" else 3
-        exam = simulate_exam(site, seed, spacing, self._device, phases, self._data.spread)
-        chosen = _kept_phases(exam.times, self._description)
+    def fill_bank(self, events: Events) -> None:
+        """Simulate the exams of the bank that the cache lacks; several processes share them out.
+
+        Raises:
+            OutputError: The disk is full.
+            Cancelled: On request.
+        """
+        count = self._data.bank or 0
+        for number in range(rank(), count, process_count()):
+            events.progress("simulate", number, count)
+            self._from_bank(number)
+
+    def _from_bank(self, number: int) -> TrainingVolume:
+        facts = self._data.model_dump(include={"sites", "varied", "without", "spread"}, mode="json")
+        facts |= {"version": SIMULATION, "seed": self._first_seed + number, "spacing": self._description.spacing_mm}
+        key = self._cache.key((), facts | {"site": self._site(number)})
+        folder = self._cache.entry(key, lambda folder: _save_volume(self._simulate(number, None), folder))
+        whole = _load_volume(folder)
+        chosen = _kept_phases(whole.times, self._description)
+        return replace(whole, phases=whole.phases[chosen], times=tuple(whole.times[index] for index in chosen))
+
+    def _site(self, number: int) -> str:
+        return self._data.sites[number % len(self._data.sites)]
+
+    def _simulate(self, number: int, phases: int | None) -> TrainingVolume:
+        """The exam of a number, with at most so many phases."""
+        spacing, varies = self._description.spacing_mm, self._data.varied
+        change = partial(varied, without=self._data.without) if varies else None
+        seed = self._first_seed + number
+        exam = simulate_exam(self._site(number), seed, spacing, self._device, phases, self._data.spread, change=change)
+        chosen = list(range(len(exam.times))) if phases is None else _kept_phases(exam.times, self._description)
+        unknown = None
+        if varies:
+            early = exam.data[first_post_index(exam.times)] - exam.data[0]
+            unseen = faint(early.cpu().numpy(), exam.tumor.cpu().numpy(), (exam.breast > 0).cpu().numpy(), spacing)
+            unknown = torch.from_numpy(unseen).to(exam.tumor.device)
+        seen = exam.tumor if unknown is None else exam.tumor & ~unknown
         return TrainingVolume(
             _scaled(exam.data[chosen]),
             255 * exam.tumor.to(torch.uint8),
             exam.breast > 0,
-            torch.nonzero(exam.tumor.flatten())[:, 0],
+            torch.nonzero(seen.flatten())[:, 0],
             tuple(exam.times[index] for index in chosen),
+            unknown=unknown,
         )
+
+
+def _save_volume(volume: TrainingVolume, folder: Path) -> None:
+    """All arrays of a volume, and its times."""
+    for name, array in vars(volume).items():
+        if isinstance(array, Tensor):
+            np.save(folder / f"{name}.npy", array.cpu().numpy())
+    (folder / "times.json").write_text(json.dumps(volume.times), encoding="ascii")
+
+
+def _load_volume(folder: Path) -> TrainingVolume:
+    """What `_save_volume` wrote; its arrays are mapped from disk."""
+    times = tuple(json.loads((folder / "times.json").read_text(encoding="ascii")))
+    # Copy on write: nobody writes, and PyTorch warns of arrays that can't be written.
+    arrays = {file.stem: torch.from_numpy(np.load(file, mmap_mode="c")) for file in folder.glob("*.npy")}
+    return TrainingVolume(times=times, **arrays)
 
 
 def open_cohort(data: CohortData, events: Events) -> Cohort:
