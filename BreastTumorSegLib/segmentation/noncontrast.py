@@ -77,7 +77,7 @@ def segment_noncontrast(
     with watch.stage("tumor"):
         image = torch.cat([normalised(phase, described.normalisation), classes])
         logits = Engine(tumor_bundle, device, events, options).predict(image, inside)
-        probability = within_breasts(torch.sigmoid(logits[0]).numpy(), grid, breast.labels, exam.geometry)
+        probability = within_breasts(described.probability(logits[0]).numpy(), grid, breast.labels, exam.geometry)
         tumor = label_lesions(probability >= described.threshold, exam.geometry)
     with watch.stage("lesions"):
         lesions = measure_noncontrast_lesions(tumor, probability, breast.labels, exam.geometry, predicted, count)

@@ -128,14 +128,14 @@ def _find_tumor(
     events: Events,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Probability, and mask. An nnU-Net draws a lesion's edge itself; the library's networks find seeds to grow."""
-    threshold = bundle.description.threshold
     if isinstance(bundle, NnunetBundle):
         mirror = inference is not None and inference.mirror
         probability = nnunet_probability(exam, breast, bundle, device, events, mirror)
-        return probability, probability >= threshold
+        return probability, probability >= bundle.description.threshold
     probability = tumor_probability(exam, breast, bundle, device, events, inference)
     gain = exam.first_post - exam.pre
-    return probability, grow(probability, gain, breast.labels > 0, exam.geometry, threshold, events)
+    threshold, peak = bundle.description.threshold, bundle.description.peak
+    return probability, grow(probability, gain, breast.labels > 0, exam.geometry, threshold, peak, events)
 
 
 def _manifest(

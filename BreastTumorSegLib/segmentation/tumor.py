@@ -21,9 +21,6 @@ from BreastTumorSegLib.segmentation.resample import crop, isotropic_grid, resamp
 MARGIN_MM = 10.0
 """Around the breast's box, so that the skin has air in front of it."""
 
-SEED_PEAK = 0.95
-"""A seed without a voxel of this probability is none: the network was not sure anywhere."""
-
 GROW_FRACTIONS = (0.5, 0.6, 0.7, 0.8)
 """Growing takes voxels over this share of the seed's bright end; the next share is tried where it leaks."""
 
@@ -54,7 +51,7 @@ def tumor_probability(
     image = normalised(image, description.normalisation, first_post_index(times))
     engine = Engine(bundle, device, events, options)
     logits = engine.predict(image, inside, seconds_after_injection(times))
-    return within_breasts(torch.sigmoid(logits[0]).numpy(), grid, breast.labels, exam.geometry)
+    return within_breasts(description.probability(logits[0]).numpy(), grid, breast.labels, exam.geometry)
 
 
 def seen_by(description: ModelDescription, breast: BreastMask, geometry: Geometry) -> tuple[Geometry, Tensor]:
@@ -86,6 +83,7 @@ def grow(
     allowed: np.ndarray,
     geometry: Geometry,
     threshold: float,
+    peak: float,
     events: Events | None = None,
 ) -> np.ndarray:
     """Tumour mask, bool (Z, Y, X): each component of the probability, grown over what enhances like it.
@@ -98,6 +96,7 @@ def grow(
         subtraction: First post-contrast minus pre-contrast phase, (Z, Y, X).
         allowed: bool, where tumour can be: the breasts.
         threshold: Probability from which a voxel is a seed.
+        peak: A seed without a voxel of this probability is none: the network was not sure anywhere.
         events: Asked whether to go on; growing takes milliseconds, so the stage "tumor" counts as done.
 
     Raises:
@@ -112,7 +111,7 @@ def grow(
     labels, _ = ndimage.label(seeds[around], np.ones((3, 3, 3)))
     for label, found in enumerate(ndimage.find_objects(labels), start=1):
         events.progress("tumor", 1, 1)
-        if sure[found][labels[found] == label].max() >= SEED_PEAK:
+        if sure[found][labels[found] == label].max() >= peak:
             box = widened(found, (z, y, x), labels.shape)
             grown[box] |= _grow_one(labels[box] == label, gain[box], free[box], geometry.spacing_zyx)
     return mask

@@ -66,7 +66,7 @@ def predict_probability(volume: TrainingVolume, description: ModelDescription, p
     """Probability (Z, Y, X) float32 on a volume's grid; 0 outside the field that the model sees."""
     field, logits = _field_logits(volume, description, predict)
     probability = torch.zeros(volume.label.shape)
-    probability[field] = logits[0].sigmoid()
+    probability[field] = description.probability(logits[0])
     return probability
 
 
