@@ -114,3 +114,24 @@ def add(
     with reporting(Events()):
         bundle = add_bundle(folder, overwrite=overwrite, default=default)
     print(f"{bundle.description.name:<24}{bundle.sha256}")
+
+
+@models_app.command()
+def calibrate(
+    folder: Annotated[Path, typer.Argument(help="A bundle of a tumour model with contrast.")],
+    patients: Annotated[int, typer.Option(min=1, help="Simulated patients a site, each under every condition.")] = 2,
+) -> None:
+    """Choose a tumour model's temperature, threshold and peak on simulated exams, and write them into model.json."""
+    import torch
+
+    from BreastTumorSegLib.cli_progress import TextEvents
+    from BreastTumorSegLib.networks.bundle import default_model, load_bundle, read_bundle, write_description
+    from BreastTumorSegLib.training.calibrate import calibrate as choose
+
+    events = TextEvents()
+    with reporting(events):
+        bundle, breast = read_bundle(folder), load_bundle(default_model("breast"), "breast")
+        chosen = choose(bundle, breast, torch.device("cpu"), events, patients)
+        write_description(chosen.of(bundle.description), folder)
+    print(f"temperature {chosen.temperature:g}, threshold {chosen.threshold:g}, peak {chosen.peak:g}")
+    print(f"mean score on these exams {chosen.score:.3f}")

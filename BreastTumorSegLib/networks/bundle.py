@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from BreastTumorSegLib.core.errors import ModelError
 from BreastTumorSegLib.core.exam import first_post_index
 from BreastTumorSegLib.core.models import DESCRIPTION, REGISTRY, models_folder
+from BreastTumorSegLib.io.results import output_errors
 from BreastTumorSegLib.networks.catalogue import NetworkConfig, build_network, takes_maps, takes_times
 from BreastTumorSegLib.networks.inputs import Normalisation
 
@@ -248,6 +249,19 @@ def save_bundle(network: nn.Module, description: ModelDescription, folder: Path)
         path.with_name(path.name + ".partial").write_bytes(data)
     for path in contents:
         path.with_name(path.name + ".partial").replace(path)
+
+
+def write_description(description: ModelDescription, path: Path) -> None:
+    """Write model.json of a bundle's own folder anew; the weights stay as they are.
+
+    Raises:
+        OutputError: It can't be written.
+    """
+    file = path / DESCRIPTION
+    with output_errors(file):
+        beside = file.with_name(file.name + ".partial")
+        beside.write_bytes(description.model_dump_json(indent=2).encode() + b"\n")
+        beside.replace(file)
 
 
 def registry_with(folder: Path, description: ModelDescription, sha256: str, default: bool = False) -> bytes:

@@ -14,7 +14,7 @@ SMALLEST_CLEAN_MM = 10.0
 """A clean exam has one lesion of this diameter or more."""
 
 
-def in_condition(draft: Draft, condition: str, random: np.random.Generator) -> Draft:
+def in_condition(draft: Draft, random: np.random.Generator, condition: str) -> Draft:
     """The exam as it would be in a condition, a key of `CONDITIONS`."""
     return CONDITIONS[condition](_clean(draft, random), random)
 

@@ -13,9 +13,13 @@ from BreastTumorSegLib.phantom.anatomy import Anatomy, step
 from BreastTumorSegLib.phantom.grid import Field, Grid
 from BreastTumorSegLib.phantom.tissues import TISSUES, draw
 
-Shape = Literal["round", "lobulated", "spiculated", "rim", "non-mass"]
+Shape = Literal["round", "lobulated", "spiculated", "rim", "non-mass", "irregular"]
 SHAPES: tuple[Shape, ...] = ("round", "lobulated", "spiculated", "rim", "non-mass")
+"""Of the sites' exams. Varied exams have irregular lesions, too."""
 LESION_FREE_SHARE = 0.2
+IRREGULARITY = ((0.9, 0.45), (0.4, 0.4), (0.18, 0.2))
+"""Wavelength and height of the bumps on irregular lesions, in radii: with them a lesion fills as little of its convex
+hull as ten real ones do."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +99,8 @@ def _paint_focus(
     where, local = spot
     depth = focus_depth(shape, diameter, centre, local, anatomy.gland[where], random)
     share = step(depth, min(local.spacing)) * (anatomy.breast[where] > 0) * step(anatomy.depth[where] - 1.0, 1.0)
-    texture = (1 + 0.2 * Field(random, local, max(diameter / 5, 2.0)).on(local)).clamp(0.4, 1.6)
+    unevenness = random.uniform(0.15, 0.45) if shape == "irregular" else 0.2
+    texture = (1 + unevenness * Field(random, local, max(diameter / 5, 2.0)).on(local)).clamp(0.4, 1.6)
     if shape == "rim":
         texture = texture * (1.25 - 0.5 * step(depth - 0.18 * diameter, 2.0))
     canvas.paint(tissue, share, where, uptake=texture, values=values)
@@ -116,6 +121,8 @@ def focus_depth(
     terms = [(o / s) ** 2 for o, s in zip(offsets, squeeze, strict=True)]
     distance = (terms[0] + terms[1] + terms[2] + 1e-6).sqrt()
     depth = radius - distance
+    if shape == "irregular":
+        return _irregular(radius, distance, local, random)
     if shape == "spiculated":
         return _spiculate(depth, offsets, radius, random)
     if shape == "non-mass":
@@ -124,6 +131,14 @@ def focus_depth(
     roughness = {"round": 0.05, "lobulated": 0.22, "rim": 0.12}[shape]
     bumps = Field(random, local, max(0.7 * radius, 1.5)).on(local)
     return depth + roughness * radius * bumps
+
+
+def _irregular(radius: float, distance: Tensor, local: Grid, random: np.random.Generator) -> Tensor:
+    """Bumps upon bumps, with arms, holes and islands."""
+    depth, height = 0.72 * radius - distance, random.uniform(0.6, 1.3)
+    for wavelength, share in IRREGULARITY:
+        depth = depth + height * share * radius * Field(random, local, max(wavelength * radius, 2.0)).on(local)
+    return depth
 
 
 def _spiculate(depth: Tensor, offsets: list[Tensor], radius: float, random: np.random.Generator) -> Tensor:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from BreastTumorSegLib.core.errors import InputError, OutputError
 from BreastTumorSegLib.core.events import Events
+from BreastTumorSegLib.core.exam import Exam, Phase, PhaseTable, TimeSource
 from BreastTumorSegLib.core.geometry import Geometry
 from BreastTumorSegLib.io import write_volume
 from BreastTumorSegLib.phantom.anatomy import Body, paint_anatomy
@@ -52,6 +53,15 @@ class SimulatedExam:
     tissues: Tensor
     parameters: dict[str, Tensor]
     lesion: LesionPlan | None
+
+    @property
+    def exam(self) -> Exam:
+        """What a scanner would have given, as `segment_exam` takes it."""
+        phases = [
+            Phase(f"phase {number}", (), time, TimeSource.MAMA_MIA, self.geometry)
+            for number, time in enumerate(self.times, start=1)
+        ]
+        return Exam(PhaseTable(tuple(phases)), self.data.cpu().numpy())
 
 
 def simulate_exam(

@@ -1,6 +1,7 @@
 """Four sites that imitate the collections of MAMA-MIA: field of view, spacing, phases and their times.
 
-Figures are those of tables 2 and 3 of the MAMA-MIA data descriptor (Garrucho et al., Sci. Data 12:453, 2025).
+Figures are those of tables 2 and 3 of the MAMA-MIA data descriptor (Garrucho et al., Sci. Data 12:453, 2025). A fifth
+site, TCGA, has the grid of a sagittal GE exam of TCGA-BRCA, whose times are not recorded, and is in no training.
 """
 
 from __future__ import annotations
@@ -44,7 +45,11 @@ SITES = {
     "ISPY1": Site("sagittal", 0.0, (0.70, 0.90), (2.1, 2.6), (3, 3), 390, 300, (0.03, 0.11), (18, 24), (0.008, 0.012)),
     "ISPY2": Site("axial", 0.17, (0.65, 0.85), (1.8, 2.2), (6, 8), 145, 92, (0.02, 0.07)),
     "NACT": Site("sagittal", 0.0, (0.65, 0.80), (2.0, 2.2), (3, 3), 442, 340, (0.03, 0.11), (18, 24), (0.008, 0.012)),
+    "TCGA": Site("sagittal", 0.0, (0.80, 0.90), (2.8, 3.2), (5, 7), 110, 95, (0.02, 0.09), (10, 20), (0.005, 0.009)),
 }
+LEFT_OUT = "TCGA"
+"""No network learns from this site, so that it tells how one does at a new one."""
+TRAINING_SITES = tuple(name for name in SITES if name != LEFT_OUT)
 
 
 def draw_times(site: Site, random: np.random.Generator) -> tuple[float, ...]:

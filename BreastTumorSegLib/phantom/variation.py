@@ -11,7 +11,7 @@ import numpy as np
 from BreastTumorSegLib.phantom.anatomy import Body
 from BreastTumorSegLib.phantom.decoys import draw_decoys
 from BreastTumorSegLib.phantom.draft import Draft
-from BreastTumorSegLib.phantom.lesions import LesionPlan, draw_lesion
+from BreastTumorSegLib.phantom.lesions import LesionPlan, Shape, draw_lesion
 from BreastTumorSegLib.phantom.scanner import Scanner
 from BreastTumorSegLib.phantom.tofts import Sequence
 
@@ -25,6 +25,7 @@ Duke-Breast-Cancer-MRI, with 0.75 x 0.75 x 1.1 mm a voxel (its medians)."""
 SMALL_SHARE, SMALL_MM = 0.3, (5.0, 20.0)
 """Duke's patients had cancers that were felt or seen. This share is of smaller lesions, log-evenly."""
 LESION_FREE_SHARE = 0.15
+IRREGULAR_SHARE = 0.45
 SPREAD = 0.3
 """Of tissues, see `tissues.draw`."""
 
@@ -65,7 +66,8 @@ def _lesion(random: np.random.Generator) -> LesionPlan | None:
         diameter = _log_uniform(random, *SMALL_MM)
     else:
         diameter = float(np.clip(DUKE_MEDIAN_MM * random.lognormal(0, DUKE_SIGMA), 6, 100))
-    return replace(plan, diameter=diameter)
+    shape: Shape = "irregular" if random.random() < IRREGULAR_SHARE else plan.shape
+    return replace(plan, diameter=diameter, shape=shape)
 
 
 def _gain(random: np.random.Generator) -> float:

@@ -18,7 +18,7 @@ from BreastTumorSegLib.kinetics.curves import read_at
 from BreastTumorSegLib.kinetics.enhancement import ENHANCING_PE, enhancing_voxels, percent_enhancement
 from BreastTumorSegLib.kinetics.vqvae import VqVaeClusterer
 from BreastTumorSegLib.phantom.simulate import SimulatedExam, simulate_exam
-from BreastTumorSegLib.phantom.sites import SITES
+from BreastTumorSegLib.phantom.sites import SITES, TRAINING_SITES
 from BreastTumorSegLib.phantom.tissues import TISSUES
 
 FIRST_SEED = 1_000_000
@@ -63,7 +63,7 @@ def population(exams: int = EXAMS, seed: int = 0) -> np.ndarray:
     random = np.random.default_rng(seed)
     parts = [
         _curves(simulate_protocol(site, number, 14, 70.0, 70.0), random)
-        for site in SITES
+        for site in TRAINING_SITES
         for number in lesion_seeds(site, FIRST_SEED, exams)
     ]
     return np.hstack(parts)

@@ -11,14 +11,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from BreastTumorSegLib.core.errors import InputError
 from BreastTumorSegLib.networks.bundle import ModelDescription
+from BreastTumorSegLib.phantom.sites import TRAINING_SITES
 from BreastTumorSegLib.phantom.variation import Ingredient
 from BreastTumorSegLib.training.augmentation import AugmentationConfig
 from BreastTumorSegLib.training.losses import DiceBCEConfig, LossConfig
 
 REFERENCE = "reference"
 """In place of a model's name: the cohort's own masks."""
-
-SITES = ("DUKE", "ISPY1", "ISPY2", "NACT")
 
 
 class _Config(BaseModel):
@@ -66,7 +65,7 @@ class SimulatedData(_Config):
     """
 
     kind: Literal["simulated"]
-    sites: tuple[str, ...] = Field(default=SITES, min_length=1)
+    sites: tuple[str, ...] = Field(default=TRAINING_SITES, min_length=1)
     varied: bool = False
     without: Ingredient | None = None
     spread: float = Field(default=0.25, ge=0)

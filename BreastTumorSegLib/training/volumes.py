@@ -39,7 +39,7 @@ TRAINING_SEEDS = 1_000_000
 
 VALIDATION_SEEDS = 900_000
 
-SIMULATION = 1
+SIMULATION = 2
 """Counts up where the simulation changes what a bank of exams holds."""
 
 PREPROCESSING = 1

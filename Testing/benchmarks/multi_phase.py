@@ -39,7 +39,7 @@ from BreastTumorSegLib.core.events import Events
 from BreastTumorSegLib.metrics.evaluate import evaluate_case
 from BreastTumorSegLib.metrics.overlap import dice, recall
 from BreastTumorSegLib.networks.bundle import Bundle, read_bundle
-from BreastTumorSegLib.phantom.sites import SITES
+from BreastTumorSegLib.phantom.sites import TRAINING_SITES
 from BreastTumorSegLib.phantom.tissues import TISSUES
 from BreastTumorSegLib.segmentation.engine import Engine
 from BreastTumorSegLib.training.prediction import by_engine, predict_probability
@@ -74,7 +74,7 @@ def choose_thresholds(models: Sequence[Model], matched: bool) -> None:
     tumours' voxels, so that their false ones can be compared.
     """
     scores: dict[str, list[list[tuple[float, float]]]] = {model.name: [] for model in models}
-    for exam in exams(SITES, THRESHOLD_EXAMS, THRESHOLD_SEEDS):
+    for exam in exams(TRAINING_SITES, THRESHOLD_EXAMS, THRESHOLD_SEEDS):
         tumor, breast = exam.truth.tumor.numpy(), exam.volume.breast.numpy()
         for model in models:
             inside = np.where(breast, model.probability(exam.volume), 0)
@@ -118,7 +118,7 @@ def accuracy(models: Sequence[Model], count: int) -> list[dict[str, Any]]:
     """Every site's exams as they are, counted everywhere and inside the breasts."""
     return [
         {"exam": number, "site": site} | row
-        for site in SITES
+        for site in TRAINING_SITES
         for number, exam in enumerate(exams([site], count, TEST_SEEDS))
         for model in models
         for row in measured(model, exam, exam.volume, (False, True))

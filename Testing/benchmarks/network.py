@@ -28,7 +28,7 @@ from BreastTumorSegLib.networks.bundle import Bundle, default_model, load_bundle
 from BreastTumorSegLib.networks.inputs import bounding_box, normalised, pad_to_multiple
 from BreastTumorSegLib.networks.resunet import PUBLISHED, resunet
 from BreastTumorSegLib.phantom.simulate import simulate_exam
-from BreastTumorSegLib.phantom.sites import SITES
+from BreastTumorSegLib.phantom.sites import TRAINING_SITES
 from BreastTumorSegLib.segmentation.engine import Engine
 from BreastTumorSegLib.segmentation.inference import limit_threads
 from BreastTumorSegLib.segmentation.memory import bytes_per_voxel
@@ -112,7 +112,7 @@ def accuracy(bundle: Bundle, cases: int) -> None:
     half = replace(bundle, description=bundle.description.model_copy(update={"bfloat16_dice_change": 0.0}))
     rows = []
     for seed in range(FIRST_SEED, FIRST_SEED + cases):
-        for site in SITES:
+        for site in TRAINING_SITES:
             exam = simulate_exam(site, seed, bundle.description.spacing_mm, phases=2)
             breast, tumor = exam.breast > 0, exam.tumor.numpy()
             answers = [engine_answer(kind, exam.data, breast) for kind in (single, half)]

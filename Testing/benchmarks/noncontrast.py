@@ -28,7 +28,7 @@ from BreastTumorSegLib.metrics.classes import confusion, mean_accuracy, mean_iou
 from BreastTumorSegLib.metrics.evaluate import evaluate_case
 from BreastTumorSegLib.metrics.overlap import dice
 from BreastTumorSegLib.networks.bundle import Bundle, read_bundle
-from BreastTumorSegLib.phantom.sites import SITES
+from BreastTumorSegLib.phantom.sites import TRAINING_SITES
 from BreastTumorSegLib.segmentation.clusters import class_maps, true_classes
 from BreastTumorSegLib.training.prediction import by_engine, predict_probability
 from BreastTumorSegLib.training.volumes import TrainingVolume
@@ -46,7 +46,7 @@ def map_rows(bundles: Sequence[Bundle], count: int) -> list[dict[str, Any]]:
     And how often the class is wrong, by how unsure the network is.
     """
     rows = []
-    for site in SITES:
+    for site in TRAINING_SITES:
         for number, exam in enumerate(exams([site], count, TEST_SEEDS)):
             for bundle in bundles:
                 found = class_maps(bundle, exam.volume.phases[:1].float(), exam.volume.breast, CPU, Events()).numpy()
@@ -106,7 +106,7 @@ class Model:
 def choose_thresholds(models: Sequence[Model]) -> None:
     """The one with the best mean Dice within the breasts, for every model on the same exams."""
     scores: dict[str, list[list[float]]] = {model.name: [] for model in models}
-    for exam in exams(SITES, THRESHOLD_EXAMS, THRESHOLD_SEEDS):
+    for exam in exams(TRAINING_SITES, THRESHOLD_EXAMS, THRESHOLD_SEEDS):
         tumor = exam.truth.tumor.numpy()
         for model in models:
             inside = model.inside(exam)
@@ -119,7 +119,7 @@ def choose_thresholds(models: Sequence[Model]) -> None:
 def tumor_rows(models: Sequence[Model], count: int) -> list[dict[str, Any]]:
     """The form of the paper's Table 1."""
     rows = []
-    for site in SITES:
+    for site in TRAINING_SITES:
         for number, exam in enumerate(exams([site], count, TEST_SEEDS)):
             for model in models:
                 found = model.inside(exam) >= model.threshold

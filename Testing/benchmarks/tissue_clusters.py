@@ -18,7 +18,7 @@ from threadpoolctl import threadpool_limits
 from BreastTumorSegLib.kinetics.clusters import cluster_curves
 from BreastTumorSegLib.kinetics.codebooks import shipped_sizes
 from BreastTumorSegLib.kinetics.enhancement import noise_floor
-from BreastTumorSegLib.phantom.sites import SITES
+from BreastTumorSegLib.phantom.sites import TRAINING_SITES
 from BreastTumorSegLib.phantom.tissues import TISSUES
 from BreastTumorSegLib.training.codebooks import lesion_seeds, simulate_protocol
 
@@ -50,7 +50,7 @@ Method = Callable[[list[np.ndarray], list[tuple[float, ...]]], list[np.ndarray]]
 def cases(each: int) -> Iterator[Case]:
     random = np.random.default_rng(0)
     labels = [TISSUES[name].label for name in TISSUE_NAMES]
-    for site in SITES:
+    for site in TRAINING_SITES:
         for seed in lesion_seeds(site, FIRST_SEED, each):
             for noise in NOISES:
                 exam = simulate_protocol(site, seed, 8, 130.0, 85.0, noise)

@@ -266,6 +266,18 @@ def test_a_single_output_is_the_loss_itself():
     assert deep_supervision_loss(loss, [logits], TARGET).item() == pytest.approx(loss(logits, TARGET).item())
 
 
+@pytest.mark.parametrize("config", [DiceBCEConfig(), DiceCEConfig(), FocalTverskyConfig()])
+def test_what_nobody_can_know_is_not_learned_from(config):
+    logits = torch.tensor([2.0, -1.0, 0.5, 3.0], requires_grad=True)
+    target = row(1, 0, float("nan"), float("nan"))
+    value = deep_supervision_loss(build_loss(config), [logits.view(target.shape)], target)
+    value.backward()
+    assert torch.isfinite(value) and torch.equal(logits.grad[2:], torch.zeros(2)) and logits.grad[:2].abs().min() > 0
+    # As if the network had said there, with certainty, that nothing is there, and had been right.
+    sure = torch.cat([logits.detach()[:2], torch.full((2,), -20.0)]).view(target.shape)
+    assert value.item() == pytest.approx(build_loss(config)(sure, row(1, 0, 0, 0)).item())
+
+
 # -- configuration ---------------------------------------------------------------------------------------------
 
 

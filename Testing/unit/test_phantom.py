@@ -119,7 +119,7 @@ def test_a_written_case_is_read_back_with_its_times(tmp_path):
 
 
 def test_an_unknown_site_is_refused():
-    with pytest.raises(InputError, match="DUKE, ISPY1, ISPY2, NACT"):
+    with pytest.raises(InputError, match="DUKE, ISPY1, ISPY2, NACT, TCGA"):
         simulate_exam("ELSEWHERE", 0)
 
 

@@ -13,6 +13,7 @@ from BreastTumorSegLib.core.errors import InputError, OutputError
 from BreastTumorSegLib.core.events import Events
 from BreastTumorSegLib.io.cohort import Cohort, read_cohort
 from BreastTumorSegLib.networks.bundle import ModelDescription
+from BreastTumorSegLib.training import volumes
 from BreastTumorSegLib.training.cache import ContentCache
 from BreastTumorSegLib.training.config import CohortData, SampleConfig, SimulatedData
 from BreastTumorSegLib.training.samples import Samples, thinned
@@ -158,6 +159,42 @@ def test_simulated_exams_are_new_ones_and_repeatable():
     assert len(first.volume(0).times) == 3
     all_phases = SimulatedSource(data, ModelDescription(**training_runs.model(**ALL_PHASES)), 1_000_000, "cpu")
     assert len(all_phases.volume(0).times) == len(all_phases.volume(0).phases) >= 6  # ISPY2 has six to eight
+
+
+def test_a_bank_is_simulated_once_and_used_in_turn(tmp_path, monkeypatch):
+    data = SimulatedData(kind="simulated", sites=("ISPY2",), varied=True, bank=2, patches_per_exam=1, cache=tmp_path)
+    pair, all_phases = (ModelDescription(**training_runs.model(**kind)) for kind in ({}, ALL_PHASES))
+    source = SimulatedSource(data, pair, 1_000_000, "cpu")
+    source.fill_bank(Events())
+    simulated = source._simulate(1, None)
+    monkeypatch.setattr(SimulatedSource, "_simulate", None)  # from here on all comes from the bank
+    other = SimulatedSource(data, all_phases, 1_000_000, "cpu")
+    for number in (1, 3):
+        kept = other.volume(number)
+        assert kept.times == simulated.times
+        for name in ("phases", "label", "breast", "tumor_voxels", "unknown"):
+            assert torch.equal(getattr(kept, name), getattr(simulated, name)), name
+    two = source.volume(1)
+    assert len(two.times) == len(two.phases) <= 3 and torch.equal(two.phases[0], kept.phases[0])
+    with pytest.raises(TypeError):  # other exams are not in it
+        SimulatedSource(data.model_copy(update={"without": "decoys"}), pair, 1_000_000, "cpu").volume(0)
+
+
+def test_a_lesion_that_nobody_can_see_is_not_learned_from(monkeypatch):
+    data = SimulatedData(kind="simulated", sites=("ISPY2",), varied=True)
+    description = ModelDescription(**training_runs.model())
+    monkeypatch.setattr(volumes, "faint", lambda _enhancement, tumor, _breast, _spacing: tumor)
+    number, volume = next(
+        (n, found)
+        for n in range(40)
+        if (found := SimulatedSource(data, description, 1_000_000, "cpu").volume(2 * n)).label.any()
+    )
+    assert len(volume.tumor_voxels) == 0 and volume.unknown.sum() == (volume.label > 0).sum()
+    config = SampleConfig(patch=None, batch=1)
+    _, _, target = Samples(One(volume), description, config, soft=False, seed=0)[number]
+    z, y, x = volume.label.shape
+    target = target[0, :z, :y, :x]
+    assert torch.equal(target.isnan(), volume.unknown) and not target.nan_to_num(0.0).any()
 
 
 # -- samples ---------------------------------------------------------------------------------------------------------

@@ -1,0 +1,135 @@
+"""Temperature, threshold and peak of a tumour model, chosen on simulated exams that nothing else uses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+from scipy.optimize import minimize_scalar
+
+from BreastTumorSegLib.core.boxes import bounding_box
+from BreastTumorSegLib.core.errors import ModelError
+from BreastTumorSegLib.core.events import Events
+from BreastTumorSegLib.core.geometry import Geometry
+from BreastTumorSegLib.metrics.overlap import dice
+from BreastTumorSegLib.networks.bundle import Bundle, ModelDescription
+from BreastTumorSegLib.phantom.conditions import CONDITIONS, in_condition
+from BreastTumorSegLib.phantom.simulate import SimulatedExam, simulate_exam
+from BreastTumorSegLib.phantom.sites import TRAINING_SITES
+from BreastTumorSegLib.segmentation.breast import segment_breast
+from BreastTumorSegLib.segmentation.lesions import label_lesions
+from BreastTumorSegLib.segmentation.resample import crop
+from BreastTumorSegLib.segmentation.tumor import grow, tumor_probability
+
+SEEDS = 720_000
+"""Of the exams; `docs/weights.md` says which seeds are for what."""
+SPACING_MM = 2.0
+THRESHOLDS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+PEAKS = (0.3, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.97, 0.99)
+LARGEST_LOGIT = 30.0
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What was chosen, and how good it is on the exams that it was chosen on.
+
+    Attributes:
+        temperature, threshold, peak: As of `ModelDescription`.
+        score: Mean over exams of the Dice of the whole tumour mask; in an exam without lesion 1 where nothing is found.
+    """
+
+    temperature: float
+    threshold: float
+    peak: float
+    score: float
+
+    def of(self, description: ModelDescription) -> ModelDescription:
+        """A description with what was chosen."""
+        return description.model_copy(
+            update={"temperature": self.temperature, "threshold": self.threshold, "peak": self.peak}
+        )
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """The breasts' box of an exam: what the network says there, and the truth; all (Z, Y, X)."""
+
+    logits: np.ndarray
+    gain: np.ndarray
+    breast: np.ndarray
+    tumor: np.ndarray
+    geometry: Geometry
+
+
+def conditions_at(sites: Sequence[str], count: int, first_seed: int) -> Iterator[tuple[str, str, SimulatedExam]]:
+    """Site, condition, and exam: `count` patients of each site, each in every condition."""
+    for site in sites:
+        for condition in CONDITIONS:
+            for seed in range(first_seed, first_seed + count):
+                change = partial(in_condition, condition=condition)
+                yield site, condition, simulate_exam(site, seed, SPACING_MM, change=change)
+
+
+def calibrate(
+    bundle: Bundle, breast: Bundle, device: torch.device, events: Events, patients: int = 2, seeds: int = SEEDS
+) -> Calibration:
+    """Choose temperature, threshold and peak for a tumour model with contrast.
+
+    The temperature has the least cross-entropy over the voxels of the breasts, threshold and peak the best score.
+
+    Args:
+        breast: The model that finds the breasts.
+        patients: Of each site; each is simulated in every condition.
+
+    Raises:
+        ModelError: The model does not find tumours by contrast.
+        Cancelled: On request.
+    """
+    if bundle.description.task != "tumor" or not bundle.description.needs_contrast:
+        raise ModelError(f"{bundle.description.name!r} does not find tumours by contrast.", "Name a model that does.")
+    cold = Bundle(bundle.description.model_copy(update={"temperature": 1.0}), bundle.sha256, bundle.network)
+    total = patients * len(TRAINING_SITES) * len(CONDITIONS)
+    seen = []
+    for number, (_, _, exam) in enumerate(conditions_at(TRAINING_SITES, patients, seeds)):
+        events.progress("calibrate", number, total)
+        seen.append(_look(exam, cold, breast, device))
+    temperature = _temperature(seen)
+    scores = {
+        (threshold, peak): float(np.mean([_score(each, temperature, threshold, peak) for each in seen]))
+        for threshold in THRESHOLDS
+        for peak in PEAKS
+        if peak >= threshold
+    }
+    threshold, peak = max(scores, key=lambda pair: scores[pair])
+    return Calibration(round(temperature, 3), threshold, peak, round(scores[threshold, peak], 4))
+
+
+def _look(exam: SimulatedExam, bundle: Bundle, breast: Bundle, device: torch.device) -> _Seen:
+    """What `segment_exam` would see, up to the probability."""
+    scanned = exam.exam
+    mask = segment_breast(scanned.pre, scanned.geometry, breast, device, Events())
+    probability = tumor_probability(scanned, mask, bundle, device, Events())
+    box = bounding_box(mask.labels > 0)
+    inside = np.clip(probability[box].astype(float), 1e-12, 1 - 1e-12)
+    logits = np.clip(np.log(inside / (1 - inside)), -LARGEST_LOGIT, LARGEST_LOGIT).astype(np.float32)
+    gain = scanned.first_post[box] - scanned.pre[box]
+    return _Seen(logits, gain, mask.labels[box] > 0, exam.tumor.numpy()[box], crop(scanned.geometry, box))
+
+
+def _temperature(seen: Sequence[_Seen]) -> float:
+    logits = np.concatenate([each.logits[each.breast] for each in seen]).astype(float)
+    signs = np.concatenate([np.where(each.tumor[each.breast], -1.0, 1.0) for each in seen])
+
+    def cross_entropy(log_temperature: float) -> float:
+        return float(np.logaddexp(0, signs * logits / np.exp(log_temperature)).mean())
+
+    return float(np.exp(minimize_scalar(cross_entropy, bounds=(-2, 3), method="bounded").x))
+
+
+def _score(seen: _Seen, temperature: float, threshold: float, peak: float) -> float:
+    probability = np.where(seen.breast, 1 / (1 + np.exp(-seen.logits / temperature)), 0)
+    mask = grow(probability, seen.gain, seen.breast, seen.geometry, threshold, peak)
+    return dice(label_lesions(mask, seen.geometry) > 0, seen.tumor, empty=1.0)

@@ -1,0 +1,74 @@
+"""Temperature, threshold and peak, chosen on exams."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from BreastTumorSegLib.cli import app
+from BreastTumorSegLib.core.geometry import Geometry
+from BreastTumorSegLib.core.models import models_folder
+from BreastTumorSegLib.networks.bundle import ModelDescription, load_bundle, save_bundle
+from BreastTumorSegLib.networks.resunet import ResUNetConfig, resunet
+from BreastTumorSegLib.training import calibrate
+from BreastTumorSegLib.training.calibrate import _score, _Seen, _temperature
+
+SHAPE = (20, 24, 24)
+GEOMETRY = Geometry((24, 24, 20), (2.0, 2.0, 2.0), (0.0, 0.0, 0.0))
+
+
+def seen(logits, tumor):
+    gain = np.where(tumor, 100.0, 0.0).astype(np.float32)
+    return _Seen(logits.astype(np.float32), gain, np.ones(SHAPE, bool), tumor, GEOMETRY)
+
+
+def test_the_temperature_makes_probabilities_what_they_say():
+    """Truth is drawn with the probability of a logit; a network that says three times that logit is too sure."""
+    random = np.random.default_rng(0)
+    logits = random.normal(0, 1.5, SHAPE)
+    tumor = random.random(SHAPE) < 1 / (1 + np.exp(-logits))
+    assert _temperature([seen(3 * logits, tumor)]) == pytest.approx(3.0, rel=0.05)
+    assert _temperature([seen(0.5 * logits, tumor)]) == pytest.approx(0.5, rel=0.05)
+
+
+def test_a_description_gives_probabilities_at_its_temperature():
+    network = ResUNetConfig(in_channels=2, out_channels=1, channels=(4, 8), strides=(2,))
+    facts = {"name": "warm", "task": "tumor", "version": "1", "network": network, "phases": ("pre", "first_post")}
+    warm = ModelDescription(**facts, spacing_mm=2.0, temperature=2.0)
+    assert warm.probability(torch.tensor([0.0, 4.0])).tolist() == pytest.approx([0.5, 1 / (1 + np.exp(-2))])
+
+
+def test_an_exam_scores_its_dice_or_that_nothing_is_found():
+    centre = np.indices(SHAPE) - np.array([10, 12, 12])[:, None, None, None]
+    tumor = (centre**2).sum(0) <= 16
+    sure = np.where(tumor, 4.0, -8.0)
+    assert _score(seen(sure, tumor), 1.0, 0.5, 0.95) == pytest.approx(1.0, abs=0.02)
+    assert _score(seen(sure, tumor), 2.0, 0.5, 0.95) == 0.0  # at this temperature its peak is 0.88
+    nothing = np.zeros(SHAPE, bool)
+    assert _score(seen(np.full(SHAPE, -8.0), nothing), 1.0, 0.5, 0.95) == 1.0
+    assert _score(seen(sure, nothing), 1.0, 0.5, 0.95) == 0.0
+
+
+def test_the_command_writes_what_it_chose_and_leaves_the_weights(tmp_path, monkeypatch):
+    monkeypatch.setattr(calibrate, "TRAINING_SITES", ("ISPY2",))
+    monkeypatch.setattr(calibrate, "SPACING_MM", 8.0)
+    monkeypatch.setattr(calibrate, "CONDITIONS", dict.fromkeys(["clean", "no lesion"]))
+    torch.manual_seed(0)
+    size = ResUNetConfig(in_channels=2, out_channels=1, channels=(4, 8), strides=(2,))
+    facts = {"name": "mine", "task": "tumor", "version": "1", "network": size, "phases": ("pre", "first_post")}
+    save_bundle(resunet(size), ModelDescription(**facts, spacing_mm=8.0), tmp_path)
+    weights = (tmp_path / "mine" / "weights.safetensors").read_bytes()
+    done = CliRunner().invoke(app, ["models", "calibrate", str(tmp_path / "mine"), "--patients", "1"])
+    assert done.exit_code == 0, done.output
+    said = json.loads((tmp_path / "mine" / "model.json").read_text())
+    assert f"temperature {said['temperature']:g}, threshold {said['threshold']:g}, peak {said['peak']:g}" in done.output
+    assert said["temperature"] != 1.0 and said["peak"] >= said["threshold"]
+    assert (tmp_path / "mine" / "weights.safetensors").read_bytes() == weights
+
+
+def test_a_model_that_sees_no_contrast_is_refused():
+    done = CliRunner().invoke(app, ["models", "calibrate", str(models_folder() / "tumor-noncontrast")])
+    assert done.exit_code == 3 and "contrast" in done.output
+    assert load_bundle("tumor-noncontrast", "tumor").description.temperature == 1.0
