@@ -73,7 +73,10 @@ def _answer(described: ModelDescription) -> dict[str, str]:
     """What of its answer counts."""
     if described.task == "clusters":
         return {"clusters": str(described.network.out_channels - 2)}
-    return {"threshold": f"{described.threshold:g}"}
+    facts = {"threshold": f"{described.threshold:g}"}
+    if described.task == "tumor" and described.needs_contrast:
+        facts["peak"] = f"{described.peak:g}"
+    return facts | ({"temperature": f"{described.temperature:g}"} if described.temperature != 1 else {})
 
 
 def _nnunet_facts(bundle: NnunetBundle) -> dict[str, str]:

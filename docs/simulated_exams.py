@@ -1,4 +1,8 @@
-"""Draws the picture of simulated exams: `python docs/simulated_exams.py docs/pictures/simulated.jpg`."""
+"""Draws pictures of simulated exams:
+
+python docs/simulated_exams.py docs/pictures/simulated.jpg
+python docs/simulated_exams.py docs/pictures/varied.jpg --varied
+"""
 
 import sys
 from pathlib import Path
@@ -8,6 +12,7 @@ import SimpleITK as sitk
 from matplotlib.figure import Figure
 
 from BreastTumorSegLib.phantom.simulate import simulate_exam
+from BreastTumorSegLib.phantom.variation import varied
 
 EXAMS = [(site, seed) for seed in (40, 41, 43) for site in ("DUKE", "ISPY1", "ISPY2", "NACT")]
 
@@ -23,9 +28,9 @@ def upright(exam, volume):
     )
 
 
-def draw(axes, site, seed):
+def draw(axes, site, seed, change):
     """One column: pre, post, difference with outline, and the difference's maximum from the front."""
-    exam = simulate_exam(site, seed, phases=2)
+    exam = simulate_exam(site, seed, phases=2, change=change)
     pre, post = (upright(exam, phase.numpy()) for phase in exam.data)
     tumor = upright(exam, exam.tumor.numpy().astype(np.float32))
     z = int(tumor.sum((1, 2)).argmax()) if tumor.any() else pre.shape[0] // 2
@@ -39,16 +44,16 @@ def draw(axes, site, seed):
     axes[0].set_title(f"{site} {seed}", color="white", fontsize=8)
 
 
-def main(path):
+def main(path, change):
     """Draw all exams into one picture."""
     figure = Figure(figsize=(24, 8.4), facecolor="black", layout="tight")
     axes = figure.subplots(4, len(EXAMS))
     for column, (site, seed) in enumerate(EXAMS):
-        draw(axes[:, column], site, seed)
+        draw(axes[:, column], site, seed, change)
     for panel in axes.flat:
         panel.axis("off")
     figure.savefig(path, dpi=80, facecolor="black", pil_kwargs={"quality": 85})
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), varied if "--varied" in sys.argv else None)
