@@ -140,14 +140,8 @@ class PreparedCohort:
     def volume_of(self, case: Case) -> TrainingVolume:
         """A case's volume; its arrays are mapped from disk."""
         folder = self.folder(case)
-        # Copy on write: nobody writes, and PyTorch warns of arrays that can't be written.
-        names = ("phases", "label", "breast", "tumor_voxels")
-        phases, label, breast, voxels = (
-            torch.from_numpy(np.load(folder / f"{name}.npy", mmap_mode="c")) for name in names
-        )
         times = tuple(case.times[index] for index in self._chosen(case))
-        maps = torch.from_numpy(np.load(file, mmap_mode="c")) if (file := folder / "maps.npy").is_file() else None
-        return TrainingVolume(phases, label, breast, voxels, times, maps)
+        return TrainingVolume(times=times, **_mapped_arrays(folder))
 
     def grid_of(self, case: Case) -> Geometry:
         """The grid of a case's volume."""
@@ -362,11 +356,15 @@ def _save_volume(volume: TrainingVolume, folder: Path) -> None:
 
 
 def _load_volume(folder: Path) -> TrainingVolume:
-    """What `_save_volume` wrote; its arrays are mapped from disk."""
+    """What `_save_volume` wrote."""
     times = tuple(json.loads((folder / "times.json").read_text(encoding="ascii")))
+    return TrainingVolume(times=times, **_mapped_arrays(folder))
+
+
+def _mapped_arrays(folder: Path) -> dict[str, Tensor]:
+    """The arrays of an entry of the cache by name, mapped from disk."""
     # Copy on write: nobody writes, and PyTorch warns of arrays that can't be written.
-    arrays = {file.stem: torch.from_numpy(np.load(file, mmap_mode="c")) for file in folder.glob("*.npy")}
-    return TrainingVolume(times=times, **arrays)
+    return {file.stem: torch.from_numpy(np.load(file, mmap_mode="c")) for file in folder.glob("*.npy")}
 
 
 def open_cohort(data: CohortData, events: Events) -> Cohort:
