@@ -228,7 +228,7 @@ def _clusters(
 @app.command()
 def simulate(
     out: Path,
-    site: Annotated[str, typer.Option(help="DUKE, ISPY1, ISPY2 or NACT.")],
+    site: Annotated[str, typer.Option(help="DUKE, ISPY1, ISPY2, NACT or TCGA.")],
     cases: Annotated[int, typer.Option(help="How many exams.")] = 1,
     seed: Annotated[int, typer.Option(help="Of the first exam; the others count up.", min=0)] = 0,
     spacing: Annotated[

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from BreastTumorSegLib.core.events import Events
+from BreastTumorSegLib.cli_progress import Progress, ProgressForm, events_of
+from BreastTumorSegLib.core.cancel import cancellable
+from BreastTumorSegLib.core.events import Events, JsonEvents
 from BreastTumorSegLib.core.job import reporting
 
 if TYPE_CHECKING:
@@ -123,18 +125,21 @@ def add(
 def calibrate(
     folder: Annotated[Path, typer.Argument(help="A bundle of a tumour model with contrast.")],
     patients: Annotated[int, typer.Option(min=1, help="Simulated patients a site, each under every condition.")] = 2,
+    progress: Progress = ProgressForm.text,
 ) -> None:
     """Choose a tumour model's temperature, threshold and peak on simulated exams, and write them into model.json."""
     import torch
 
-    from BreastTumorSegLib.cli_progress import TextEvents
     from BreastTumorSegLib.networks.bundle import default_model, load_bundle, read_bundle, write_description
     from BreastTumorSegLib.training.calibrate import calibrate as choose
 
-    events = TextEvents()
-    with reporting(events):
+    events = events_of(progress)
+    with reporting(events), cancellable(events, listen=isinstance(events, JsonEvents)):
         bundle, breast = read_bundle(folder), load_bundle(default_model("breast"), "breast")
         chosen = choose(bundle, breast, torch.device("cpu"), events, patients)
         write_description(chosen.of(bundle.description), folder)
+        events.finished(**vars(chosen))
+    if progress is ProgressForm.json:
+        return
     print(f"temperature {chosen.temperature:g}, threshold {chosen.threshold:g}, peak {chosen.peak:g}")
     print(f"mean score on these exams {chosen.score:.3f}")

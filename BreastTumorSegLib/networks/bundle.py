@@ -242,13 +242,10 @@ def save_bundle(network: nn.Module, description: ModelDescription, folder: Path)
     content = save(_half_precision(network))
     contents = {
         folder / name / WEIGHTS: content,
-        folder / name / DESCRIPTION: description.model_dump_json(indent=2).encode() + b"\n",
+        folder / name / DESCRIPTION: _described(description),
         folder / REGISTRY: registry_with(folder, description, hashlib.sha256(content).hexdigest()),
     }
-    for path, data in contents.items():
-        path.with_name(path.name + ".partial").write_bytes(data)
-    for path in contents:
-        path.with_name(path.name + ".partial").replace(path)
+    _write_together(contents)
 
 
 def write_description(description: ModelDescription, path: Path) -> None:
@@ -257,11 +254,19 @@ def write_description(description: ModelDescription, path: Path) -> None:
     Raises:
         OutputError: It can't be written.
     """
-    file = path / DESCRIPTION
-    with output_errors(file):
-        beside = file.with_name(file.name + ".partial")
-        beside.write_bytes(description.model_dump_json(indent=2).encode() + b"\n")
-        beside.replace(file)
+    with output_errors(path):
+        _write_together({path / DESCRIPTION: _described(description)})
+
+
+def _described(description: ModelDescription) -> bytes:
+    return description.model_dump_json(indent=2).encode() + b"\n"
+
+
+def _write_together(contents: dict[Path, bytes]) -> None:
+    for path, data in contents.items():
+        path.with_name(path.name + ".partial").write_bytes(data)
+    for path in contents:
+        path.with_name(path.name + ".partial").replace(path)
 
 
 def registry_with(folder: Path, description: ModelDescription, sha256: str, default: bool = False) -> bytes:

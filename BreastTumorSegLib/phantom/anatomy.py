@@ -201,6 +201,8 @@ def _paint_slab(body: Body, canvas: Canvas, random: np.random.Generator) -> tupl
     _paint_nodes(canvas, random, depth)
 
     mask = (depth > 0) & (wall <= 0.5) & front
+    if arms is not None:
+        mask &= arms <= 0
     breast_label = torch.where(x < 0, RIGHT, LEFT).to(torch.uint8) * mask
     return breast_label, depth, gland * (wall <= 0.5)
 

@@ -35,7 +35,7 @@ def _clean(draft: Draft, random: np.random.Generator) -> Draft:
             gain=min(scanner.gain, 0.05),
             clip=False,
         ),
-        lesion=replace(lesion, diameter=max(lesion.diameter, SMALLEST_CLEAN_MM)),
+        lesion=replace(lesion, diameter=max(lesion.diameter, SMALLEST_CLEAN_MM), foci=1),
     )
 
 

@@ -16,6 +16,8 @@ from BreastTumorSegLib.phantom.tissues import TISSUES, draw
 Shape = Literal["round", "lobulated", "spiculated", "rim", "non-mass", "irregular"]
 SHAPES: tuple[Shape, ...] = ("round", "lobulated", "spiculated", "rim", "non-mass")
 """Of the sites' exams. Varied exams have irregular lesions, too."""
+IRREGULAR_SCALE = 0.62
+"""Without it irregular lesions are 1.6 times as long as planned."""
 LESION_FREE_SHARE = 0.2
 IRREGULARITY = ((0.9, 0.45), (0.4, 0.4), (0.18, 0.2))
 """Wavelength and height of the bumps on irregular lesions, in radii: with them a lesion fills as little of its convex
@@ -134,7 +136,8 @@ def focus_depth(
 
 
 def _irregular(radius: float, distance: Tensor, local: Grid, random: np.random.Generator) -> Tensor:
-    """Bumps upon bumps, with arms, holes and islands."""
+    """Bumps upon bumps, with arms, holes and islands, which reach about as far as `radius`."""
+    radius = IRREGULAR_SCALE * radius
     depth, height = 0.72 * radius - distance, random.uniform(0.6, 1.3)
     for wavelength, share in IRREGULARITY:
         depth = depth + height * share * radius * Field(random, local, max(wavelength * radius, 2.0)).on(local)

@@ -18,6 +18,9 @@ from BreastTumorSegLib.phantom.tofts import Sequence, tofts_concentration
 # Images are scaled so that gland before contrast is around this value, like the integers that scanners write.
 GLAND_LEVEL = 200.0
 
+Shift = tuple[float, float]
+"""Along y and x, mm."""
+
 
 @dataclass(frozen=True)
 class Scanner:
@@ -48,6 +51,13 @@ class Scanner:
     clip: bool
     displacement: float = 0.0
 
+    def shifts(self, phases: int, random: np.random.Generator) -> tuple[Shift, ...]:
+        """How far the patient has moved by each phase; not at all by the first one."""
+        if not self.displacement:
+            return ((0.0, 0.0),) * phases
+        later = random.normal(0, self.displacement, (phases - 1, 2))
+        return ((0.0, 0.0), *((float(y), float(x)) for y, x in later))
+
     @classmethod
     def draw(cls, random: np.random.Generator, site: Site) -> Scanner:
         """A random scanner of a site."""
@@ -70,12 +80,14 @@ def acquire(
     anatomy: Anatomy,
     body: Body,
     seconds: tuple[float, ...],
+    shifts: tuple[Shift, ...],
     random: np.random.Generator,
 ) -> Tensor:
     """The phases as a scanner would give them, (T, Z, Y, X) float32, never negative.
 
     Args:
         seconds: Time of each phase after the injection; the first is at most 0.
+        shifts: How far the patient has moved by each phase.
     """
     grid = anatomy.canvas.grid
     if scanner.clip:
@@ -85,7 +97,7 @@ def acquire(
     for z in grid.slabs():
         random.bit_generator.state = state  # the same scanner in every slab
         halo = slice(max(z.start - 1, 0), z.stop + 1)  # motion needs the neighbouring slices
-        images = _signals(scanner, sequence, anatomy.slab(halo), body, seconds, random)
+        images = _signals(scanner, sequence, anatomy.slab(halo), body, seconds, shifts, random)
         for phase, image in enumerate(images):
             inner = image[z.start - halo.start :][: z.stop - z.start]
             data[phase, z] = _rician(inner, scanner.noise * GLAND_LEVEL, [noise_seed, phase, z.start])
@@ -98,6 +110,7 @@ def _signals(
     anatomy: Anatomy,
     body: Body,
     seconds: tuple[float, ...],
+    shifts: tuple[Shift, ...],
     random: np.random.Generator,
 ) -> Iterator[Tensor]:
     """Each phase without noise. Draws the same numbers whatever the slices hold."""
@@ -108,11 +121,11 @@ def _signals(
     scale = GLAND_LEVEL / float(sequence.signal(torch.tensor(0.85), torch.tensor(1.2)))
     drift = 1 + scanner.gain * torch.sigmoid(1.5 * Field(random, grid, 120.0).on(grid))
     kep = canvas.ktrans / canvas.ve
-    for phase, time in enumerate(seconds):
+    for phase, (time, shift) in enumerate(zip(seconds, shifts, strict=True)):
         concentration = tofts_concentration(canvas.ktrans, kep, canvas.vp, time)
         image = sequence.signal(m0, canvas.t1, concentration).mul_(coil).mul_(scale)
         image += _ghosts(scanner, canvas, image, random)
-        yield _moved(_displaced(image * drift, grid, scanner, random), grid, scanner.motion, random) if phase else image
+        yield _moved(displaced(image * drift, grid, shift), grid, scanner.motion, random) if phase else image
 
 
 def _texture(grid: Grid, random: np.random.Generator) -> Tensor:
@@ -173,15 +186,14 @@ def _ghosts(scanner: Scanner, canvas: Canvas, image: Tensor, random: np.random.G
     return ghost + 4 * scanner.ghosts * GLAND_LEVEL * flicker * chest
 
 
-def _displaced(image: Tensor, grid: Grid, scanner: Scanner, random: np.random.Generator) -> Tensor:
-    """The image shifted by whole voxels along y and x; what comes in at an edge is that edge."""
-    if not scanner.displacement:
-        return image
-    for dim, step in ((1, grid.spacing[1]), (2, grid.spacing[2])):
-        by = round(random.normal(0, scanner.displacement) / step)
-        places = (torch.arange(image.shape[dim], device=image.device) + by).clamp(0, image.shape[dim] - 1)
-        image = image.index_select(dim, places)
-    return image
+def displaced(volume: Tensor, grid: Grid, shift: Shift) -> Tensor:
+    """A volume (Z, Y, X) moved by whole voxels along y and x; what comes in at an edge is that edge."""
+    for dim, step, way in zip((1, 2), grid.spacing[1:], shift, strict=True):
+        size, by = volume.shape[dim], round(way / step)
+        if by:
+            places = (torch.arange(size, device=volume.device) - by).clamp(0, size - 1)
+            volume = volume.index_select(dim, places)
+    return volume
 
 
 def _moved(image: Tensor, grid: Grid, motion: float, random: np.random.Generator) -> Tensor:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from BreastTumorSegLib.core.errors import InputError, OutputError
 from BreastTumorSegLib.core.events import Events
-from BreastTumorSegLib.core.exam import Exam, Phase, PhaseTable, TimeSource
+from BreastTumorSegLib.core.exam import Exam, Phase, PhaseTable, TimeSource, first_post_index
 from BreastTumorSegLib.core.geometry import Geometry
 from BreastTumorSegLib.io import write_volume
 from BreastTumorSegLib.phantom.anatomy import Body, paint_anatomy
@@ -23,7 +23,7 @@ from BreastTumorSegLib.phantom.decoys import paint_decoys
 from BreastTumorSegLib.phantom.draft import Draft, draw_draft
 from BreastTumorSegLib.phantom.grid import Grid
 from BreastTumorSegLib.phantom.lesions import LesionPlan, paint_lesion
-from BreastTumorSegLib.phantom.scanner import acquire
+from BreastTumorSegLib.phantom.scanner import acquire, displaced
 from BreastTumorSegLib.phantom.sites import SITES, Site
 
 PARAMETERS = ("t1", "ktrans", "ve", "vp")
@@ -38,7 +38,7 @@ class SimulatedExam:
     Attributes:
         data: (T, Z, Y, X) float32, arbitrary units.
         times: Seconds after the pre-contrast phase, which is also the injection.
-        tumor: bool (Z, Y, X).
+        tumor: bool (Z, Y, X), where it is in the first post-contrast phase.
         breast: uint8 (Z, Y, X), 1 right, 2 left.
         tissues: uint8 (Z, Y, X), labels of `phantom.tissues.TISSUES`.
         parameters: "t1" in seconds, "ktrans" in 1/min, "ve" and "vp"; each (Z, Y, X) float32.
@@ -106,7 +106,10 @@ def simulate_exam(
     tumor = torch.zeros(grid.shape, dtype=torch.bool, device=device)
     if draft.lesion:
         tumor = paint_lesion(draft.lesion, anatomy, random, shown)
-    data = acquire(draft.scanner, draft.sequence, anatomy, draft.body, times, random)
+    shifts = draft.scanner.shifts(len(times), random)
+    if len(times) > 1:  # the outline is drawn where the lesion is first seen
+        tumor = displaced(tumor, grid, shifts[first_post_index(times)])
+    data = acquire(draft.scanner, draft.sequence, anatomy, draft.body, times, shifts, random)
     stored = _Storage(site.plane if spacing is None else "axial", grid)
     canvas = anatomy.canvas
     return SimulatedExam(

@@ -54,7 +54,7 @@ def segment_breast(
     inputs = normalised(torch.from_numpy(image)[None], bundle.description.normalisation)
     everywhere = torch.ones(inputs.shape[1:], dtype=torch.bool)
     logits = Engine(bundle, device, events).predict(inputs, everywhere)
-    probability = np.where(body(image), torch.sigmoid(logits[0]).numpy(), 0)
+    probability = np.where(body(image), bundle.description.probability(logits[0]).numpy(), 0)
     threshold = bundle.description.threshold
     found = _components(probability >= threshold)
     probability = np.where(ndimage.binary_dilation(found, iterations=2), probability, 0)

@@ -184,7 +184,9 @@ class Engine:
         logits, statistics = self._measure(small)
         coarse = logits[:, : small.shape[1], : small.shape[2], : small.shape[3]]
         reach = round(CANDIDATE_MARGIN_MM * scale / self._bundle.description.spacing_mm)
-        found = ndimage.maximum_filter((torch.sigmoid(coarse).amax(0) >= CANDIDATE_PROBABILITY).numpy(), 2 * reach + 1)
+        found = ndimage.maximum_filter(
+            (self._bundle.description.probability(coarse).amax(0) >= CANDIDATE_PROBABILITY).numpy(), 2 * reach + 1
+        )
         near = functional.interpolate(torch.from_numpy(found)[None, None].float(), mask.shape)[0, 0] > 0
         background = functional.interpolate(coarse[None], mask.shape, mode="trilinear")[0]
         return self._windows(plan, padded, mask & near, statistics, background)

@@ -29,7 +29,8 @@ SEEDS = 720_000
 SPACING_MM = 2.0
 THRESHOLDS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 PEAKS = (0.3, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.97, 0.99)
-LARGEST_LOGIT = 30.0
+SUREST = 1 - 2.0**-24
+"""Probabilities are told in single precision, which knows none between this and 1."""
 
 
 @dataclass(frozen=True)
@@ -48,14 +49,13 @@ class Calibration:
 
     def of(self, description: ModelDescription) -> ModelDescription:
         """A description with what was chosen."""
-        return description.model_copy(
-            update={"temperature": self.temperature, "threshold": self.threshold, "peak": self.peak}
-        )
+        chosen = {"temperature": self.temperature, "threshold": self.threshold, "peak": self.peak}
+        return ModelDescription.model_validate(description.model_dump() | chosen)
 
 
 @dataclass(frozen=True)
 class _Seen:
-    """The breasts' box of an exam: what the network says there, and the truth; all (Z, Y, X)."""
+    """The box of an exam's breasts and tumour: what the network says there, and the truth; all (Z, Y, X)."""
 
     logits: np.ndarray
     gain: np.ndarray
@@ -64,13 +64,13 @@ class _Seen:
     geometry: Geometry
 
 
-def conditions_at(sites: Sequence[str], count: int, first_seed: int) -> Iterator[tuple[str, str, SimulatedExam]]:
-    """Site, condition, and exam: `count` patients of each site, each in every condition."""
-    for site in sites:
+def _exams(count: int, first_seed: int) -> Iterator[SimulatedExam]:
+    """So many patients of each site of the training, each in every condition."""
+    for site in TRAINING_SITES:
         for condition in CONDITIONS:
             for seed in range(first_seed, first_seed + count):
                 change = partial(in_condition, condition=condition)
-                yield site, condition, simulate_exam(site, seed, SPACING_MM, change=change)
+                yield simulate_exam(site, seed, SPACING_MM, change=change)
 
 
 def calibrate(
@@ -85,7 +85,7 @@ def calibrate(
         patients: Of each site; each is simulated in every condition.
 
     Raises:
-        ModelError: The model does not find tumours by contrast.
+        ModelError: The model does not find tumours by contrast, or the breast model finds no breast.
         Cancelled: On request.
     """
     if bundle.description.task != "tumor" or not bundle.description.needs_contrast:
@@ -93,16 +93,17 @@ def calibrate(
     cold = Bundle(bundle.description.model_copy(update={"temperature": 1.0}), bundle.sha256, bundle.network)
     total = patients * len(TRAINING_SITES) * len(CONDITIONS)
     seen = []
-    for number, (_, _, exam) in enumerate(conditions_at(TRAINING_SITES, patients, seeds)):
+    for number, exam in enumerate(_exams(patients, seeds)):
         events.progress("calibrate", number, total)
         seen.append(_look(exam, cold, breast, device))
+    if not any(each.breast.any() for each in seen):
+        raise ModelError(f"{breast.description.name!r} finds no breast.", "Install a whole-breast model.")
     temperature = _temperature(seen)
-    scores = {
-        (threshold, peak): float(np.mean([_score(each, temperature, threshold, peak) for each in seen]))
-        for threshold in THRESHOLDS
-        for peak in PEAKS
-        if peak >= threshold
-    }
+    pairs = [(threshold, peak) for threshold in THRESHOLDS for peak in PEAKS if peak >= threshold]
+    scores = {}
+    for number, pair in enumerate(pairs):
+        events.progress("choose", number, len(pairs))
+        scores[pair] = float(np.mean([_score(each, temperature, *pair) for each in seen]))
     threshold, peak = max(scores, key=lambda pair: scores[pair])
     return Calibration(round(temperature, 3), threshold, peak, round(scores[threshold, peak], 4))
 
@@ -112,9 +113,9 @@ def _look(exam: SimulatedExam, bundle: Bundle, breast: Bundle, device: torch.dev
     scanned = exam.exam
     mask = segment_breast(scanned.pre, scanned.geometry, breast, device, Events())
     probability = tumor_probability(scanned, mask, bundle, device, Events())
-    box = bounding_box(mask.labels > 0)
-    inside = np.clip(probability[box].astype(float), 1e-12, 1 - 1e-12)
-    logits = np.clip(np.log(inside / (1 - inside)), -LARGEST_LOGIT, LARGEST_LOGIT).astype(np.float32)
+    box = bounding_box((mask.labels > 0) | exam.tumor.numpy())
+    inside = np.clip(probability[box].astype(float), 1 - SUREST, SUREST)
+    logits = np.log(inside / (1 - inside)).astype(np.float32)
     gain = scanned.first_post[box] - scanned.pre[box]
     return _Seen(logits, gain, mask.labels[box] > 0, exam.tumor.numpy()[box], crop(scanned.geometry, box))
 

@@ -55,7 +55,6 @@ def card(config: TrainingConfig, network: nn.Module, learned_from: str, step: in
         "Trained on": learned_from,
         "Recipe": _recipe(config),
         "Steps": f"{step}; the weights are those of step {best[0]}" if best[0] else str(step),
-        **({} if model.task == "clusters" else {"Threshold": f"{model.threshold:g}"}),
         "Validation": f"mean Dice {best[1]:.3f} on the network's grid" if best[1] == best[1] else "none",
     }
     lines = [f"| {name} | {text} |" for name, text in rows.items()]

@@ -56,7 +56,7 @@ class SimulatedData(_Config):
         varied: Exams that differ more than those of any site, see `phantom.variation`; lesions that nobody could see
             are not learned from.
         without: The ingredient of that variation to leave out.
-        spread: Extra variation of tissues where `varied` does not say it, see `phantom.tissues.draw`.
+        spread: Extra variation of tissues; `varied` exams have their own. See `phantom.tissues.draw`.
         patches_per_exam: Samples in a row from one exam.
         bank: So many exams are simulated once, kept in the cache, and used in turn: a CPU can't simulate as fast as it
             trains.
@@ -73,6 +73,14 @@ class SimulatedData(_Config):
     bank: int | None = Field(default=None, gt=0)
     cache: Path | None = None
     validation: int = Field(default=8, ge=0)
+
+    @model_validator(mode="after")
+    def _all_is_used(self) -> SimulatedData:
+        if self.without and not self.varied:
+            raise ValueError("without leaves something out of varied exams: varied must be true")
+        if self.cache and not self.bank:
+            raise ValueError("cache is for a bank of exams: say how many it has in bank")
+        return self
 
 
 class SampleConfig(_Config):

@@ -270,4 +270,4 @@ def deep_supervision_loss(
 
 
 _SURELY_NOT = -20.0
-"""A logit that, with a target of 0, adds nothing to any loss."""
+"""The logit and its target, 0, that stand in where nobody can know; it is a number, so nothing is learned from it."""

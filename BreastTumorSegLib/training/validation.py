@@ -78,7 +78,10 @@ class Validation:
             return dice(found.numpy(), volume.breast.numpy(), empty=float("nan"))
         if model.field == "breast":
             found &= volume.breast
-        return dice(found.numpy(), (volume.label >= MARKED).numpy(), empty=float("nan"))
+        tumor = volume.label >= MARKED
+        if volume.unknown is not None:
+            found, tumor = found & ~volume.unknown, tumor & ~volume.unknown
+        return dice(found.numpy(), tumor.numpy(), empty=float("nan"))
 
     def _classes_dice(self, network: nn.Module, volume: TrainingVolume) -> float:
         """The mean over the clusters that the exam has, inside the breasts."""

@@ -39,7 +39,7 @@ TRAINING_SEEDS = 1_000_000
 
 VALIDATION_SEEDS = 900_000
 
-SIMULATION = 2
+SIMULATION = 3
 """Counts up where the simulation changes what a bank of exams holds."""
 
 PREPROCESSING = 1
@@ -310,14 +310,16 @@ class SimulatedSource:
         count = self._data.bank or 0
         for number in range(rank(), count, process_count()):
             events.progress("simulate", number, count)
-            self._from_bank(number)
+            self._in_bank(number)
 
-    def _from_bank(self, number: int) -> TrainingVolume:
+    def _in_bank(self, number: int) -> Path:
         facts = self._data.model_dump(include={"sites", "varied", "without", "spread"}, mode="json")
         facts |= {"version": SIMULATION, "seed": self._first_seed + number, "spacing": self._description.spacing_mm}
         key = self._cache.key((), facts | {"site": self._site(number)})
-        folder = self._cache.entry(key, lambda folder: _save_volume(self._simulate(number, None), folder))
-        whole = _load_volume(folder)
+        return self._cache.entry(key, lambda folder: _save_volume(self._simulate(number, None), folder))
+
+    def _from_bank(self, number: int) -> TrainingVolume:
+        whole = _load_volume(self._in_bank(number))
         chosen = _kept_phases(whole.times, self._description)
         return replace(whole, phases=whole.phases[chosen], times=tuple(whole.times[index] for index in chosen))
 
@@ -329,7 +331,8 @@ class SimulatedSource:
         spacing, varies = self._description.spacing_mm, self._data.varied
         change = partial(varied, without=self._data.without) if varies else None
         seed = self._first_seed + number
-        exam = simulate_exam(self._site(number), seed, spacing, self._device, phases, self._data.spread, change=change)
+        spread = 0.0 if varies else self._data.spread
+        exam = simulate_exam(self._site(number), seed, spacing, self._device, phases, spread, change=change)
         chosen = list(range(len(exam.times))) if phases is None else _kept_phases(exam.times, self._description)
         unknown = None
         if varies:

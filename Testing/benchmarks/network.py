@@ -57,7 +57,7 @@ def engine_answer(bundle: Bundle, phases: torch.Tensor, breast: torch.Tensor) ->
         normalised(phases[(slice(None), *box)], "joint-z-score"), breast[box]
     )
     answer = torch.zeros(breast.shape)
-    answer[box] = torch.sigmoid(logits[0])
+    answer[box] = bundle.description.probability(logits[0])
     return answer
 
 
@@ -65,7 +65,8 @@ def engine_answer(bundle: Bundle, phases: torch.Tensor, breast: torch.Tensor) ->
 def sliding_answer(bundle: Bundle, phases: torch.Tensor, roi: int = ROI) -> torch.Tensor:
     """The same by MONAI's sliding window over everything: overlap of a half, eager, float32."""
     image = normalised(phases, "joint-z-score")[None]
-    return torch.sigmoid(sliding_window_inference(image, roi, 1, bundle.network, overlap=0.5)[0, 0])
+    logits = sliding_window_inference(image, roi, 1, bundle.network, overlap=0.5)
+    return bundle.description.probability(logits[0, 0])
 
 
 def in_turns(repeats: int, *runs: Callable[[], object]) -> list[float]:

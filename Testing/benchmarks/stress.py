@@ -76,7 +76,7 @@ def measure(cell: tuple[str, str, int], models: Sequence[str]) -> list[Row]:
         "diameter_mm": truth.lesion.diameter if truth.lesion else float("nan"),
         "breast_dice": dice(breast.labels > 0, truth.breast.numpy() > 0, empty=1.0),
     }
-    return [facts | found(truth, breast, find_bundle(name, "tumor")) for name in models]
+    return [facts | {"model": name} | found(truth, breast, find_bundle(name, "tumor")) for name in models]
 
 
 def found(truth: SimulatedExam, breast: BreastMask, bundle: Bundle) -> Row:
@@ -84,12 +84,13 @@ def found(truth: SimulatedExam, breast: BreastMask, bundle: Bundle) -> Row:
     exam, tumor, described = truth.exam, truth.tumor.numpy(), bundle.description
     probability = tumor_probability(exam, breast, bundle, torch.device("cpu"), Events())
     gain, inside = exam.first_post - exam.pre, breast.labels > 0
-    mask = grow(probability, gain, inside, exam.geometry, described.threshold, described.peak)
-    measures = evaluate_case(label_lesions(mask, exam.geometry), tumor, exam.geometry)
+    grown = grow(probability, gain, inside, exam.geometry, described.threshold, described.peak)
+    mask = label_lesions(grown, exam.geometry) > 0
+    # Splinters of a lesion are none, wherever they are.
+    measures = evaluate_case(mask, label_lesions(tumor, exam.geometry), exam.geometry)
     kept = ("dice", "hd95_mm", "lesions_reference", "lesions_found", "lesions_predicted", "false_positives")
     bins = calibration_bins(probability, tumor, inside)
     return {
-        "model": f"{described.name} {described.version}",
         **{name: measures[name] for name in kept},
         "score": dice(mask, tumor, empty=1.0),
         "bins": bins,
@@ -105,6 +106,7 @@ def report(name: str, rows: Sequence[Row]) -> None:
     for condition in CONDITIONS:
         cells = [[row for row in rows if (row["site"], row["condition"]) == (site, condition)] for site in sites]
         say(f"| {condition} | {' | '.join(map(told, cells))} |")
+    say(f"| score | {' | '.join(mean([row for row in rows if row['site'] == site], 'score') for site in sites)} |")
     known, new = ([row for row in rows if (row["site"] == LEFT_OUT) == out] for out in (False, True))
     for what, some in (("sites of the training", known), ("the site left out", new)):
         totals(what, some)

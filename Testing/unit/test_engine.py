@@ -174,7 +174,7 @@ def test_the_usual_halo_is_deep_enough_for_tumours(inputs, monkeypatch):
     bundle, (image, wanted) = load_bundle(default_model("tumor"), "tumor"), inputs["tumor"]
     tiled, whole = tiled_and_whole(bundle, image, wanted, 64, monkeypatch)
     assert (tiled[~wanted] == NEVER).all()
-    first, second = (logits.sigmoid() >= bundle.description.threshold for logits in (tiled, whole))
+    first, second = (bundle.description.probability(each) >= bundle.description.threshold for each in (tiled, whole))
     assert 2 * (first & second & wanted).sum() >= 0.99 * ((first & wanted).sum() + (second & wanted).sum())
 
 
