@@ -27,8 +27,8 @@ from BreastTumorSegLib.segmentation.tumor import grow, tumor_probability
 SEEDS = 720_000
 """Of the exams; `docs/weights.md` says which seeds are for what."""
 SPACING_MM = 2.0
-THRESHOLDS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
-PEAKS = (0.3, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.97, 0.99)
+THRESHOLDS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
+PEAKS = (0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.97, 0.98, 0.99, 0.995, 0.998, 0.999)
 SUREST = 1 - 2.0**-24
 """Probabilities are told in single precision, which knows none between this and 1."""
 
