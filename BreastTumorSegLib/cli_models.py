@@ -124,7 +124,10 @@ def add(
 @models_app.command()
 def calibrate(
     folder: Annotated[Path, typer.Argument(help="A bundle of a tumour model with contrast.")],
-    patients: Annotated[int, typer.Option(min=1, help="Simulated patients a site, each under every condition.")] = 2,
+    patients: Annotated[
+        int,
+        typer.Option(min=1, help="Patients a site in every condition; with as many varied exams."),
+    ] = 2,
     progress: Progress = ProgressForm.text,
 ) -> None:
     """Choose a tumour model's temperature, threshold and peak on simulated exams, and write them into model.json."""
@@ -142,4 +145,4 @@ def calibrate(
     if progress is ProgressForm.json:
         return
     print(f"temperature {chosen.temperature:g}, threshold {chosen.threshold:g}, peak {chosen.peak:g}")
-    print(f"mean score on these exams {chosen.score:.3f}")
+    print(f"on these exams a mean score of {chosen.score:.3f}, {chosen.false_positives:.2f} false lesions an exam")

@@ -14,11 +14,13 @@ from BreastTumorSegLib.core.boxes import bounding_box
 from BreastTumorSegLib.core.errors import ModelError
 from BreastTumorSegLib.core.events import Events
 from BreastTumorSegLib.core.geometry import Geometry
+from BreastTumorSegLib.metrics.detection import match_lesions
 from BreastTumorSegLib.metrics.overlap import dice
 from BreastTumorSegLib.networks.bundle import Bundle, ModelDescription
 from BreastTumorSegLib.phantom.conditions import CONDITIONS, in_condition
 from BreastTumorSegLib.phantom.simulate import SimulatedExam, simulate_exam
 from BreastTumorSegLib.phantom.sites import TRAINING_SITES
+from BreastTumorSegLib.phantom.variation import varied
 from BreastTumorSegLib.segmentation.breast import segment_breast
 from BreastTumorSegLib.segmentation.lesions import label_lesions
 from BreastTumorSegLib.segmentation.resample import crop
@@ -26,7 +28,11 @@ from BreastTumorSegLib.segmentation.tumor import grow, tumor_probability
 
 SEEDS = 720_000
 """Of the exams; `docs/weights.md` says which seeds are for what."""
+VARIED_SEEDS = 5_000
+"""From so many later on, those of varied exams."""
 SPACING_MM = 2.0
+MOST_FALSE = 0.5
+"""False lesions an exam."""
 THRESHOLDS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 PEAKS = (0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.97, 0.98, 0.99, 0.995, 0.998, 0.999)
 SUREST = 1 - 2.0**-24
@@ -37,15 +43,20 @@ SUREST = 1 - 2.0**-24
 class Calibration:
     """What was chosen, and how good it is on the exams that it was chosen on.
 
+    Chosen is the best score among the choices with at most `MOST_FALSE` false lesions an exam; where none has so few,
+    the one with the fewest.
+
     Attributes:
         temperature, threshold, peak: As of `ModelDescription`.
         score: Mean over exams of the Dice of the whole tumour mask; in an exam without lesion 1 where nothing is found.
+        false_positives: False lesions an exam.
     """
 
     temperature: float
     threshold: float
     peak: float
     score: float
+    false_positives: float
 
     def of(self, description: ModelDescription) -> ModelDescription:
         """A description with what was chosen."""
@@ -64,13 +75,17 @@ class _Seen:
     geometry: Geometry
 
 
-def _exams(count: int, first_seed: int) -> Iterator[SimulatedExam]:
-    """So many patients of each site of the training, each in every condition."""
+def _exams(patients: int, first_seed: int) -> Iterator[SimulatedExam]:
+    """Of each site of the training so many patients, each in every condition, and as many varied ones.
+
+    Conditions alone would be few patients, and all like those of a site.
+    """
+    conditions = [partial(in_condition, condition=name) for name in CONDITIONS]
     for site in TRAINING_SITES:
-        for condition in CONDITIONS:
-            for seed in range(first_seed, first_seed + count):
-                change = partial(in_condition, condition=condition)
-                yield simulate_exam(site, seed, SPACING_MM, change=change)
+        for number in range(patients * len(conditions)):
+            patient, condition = divmod(number, len(conditions))
+            yield simulate_exam(site, first_seed + patient, SPACING_MM, change=conditions[condition])
+            yield simulate_exam(site, first_seed + VARIED_SEEDS + number, SPACING_MM, change=varied)
 
 
 def calibrate(
@@ -78,11 +93,11 @@ def calibrate(
 ) -> Calibration:
     """Choose temperature, threshold and peak for a tumour model with contrast.
 
-    The temperature has the least cross-entropy over the voxels of the breasts, threshold and peak the best score.
+    The temperature has the least cross-entropy over the voxels of the breasts.
 
     Args:
         breast: The model that finds the breasts.
-        patients: Of each site; each is simulated in every condition.
+        patients: Of each site, simulated in every condition; beside them come as many varied exams.
 
     Raises:
         ModelError: The model does not find tumours by contrast, or the breast model finds no breast.
@@ -91,7 +106,7 @@ def calibrate(
     if bundle.description.task != "tumor" or not bundle.description.needs_contrast:
         raise ModelError(f"{bundle.description.name!r} does not find tumours by contrast.", "Name a model that does.")
     cold = Bundle(bundle.description.model_copy(update={"temperature": 1.0}), bundle.sha256, bundle.network)
-    total = patients * len(TRAINING_SITES) * len(CONDITIONS)
+    total = 2 * patients * len(TRAINING_SITES) * len(CONDITIONS)
     seen = []
     for number, exam in enumerate(_exams(patients, seeds)):
         events.progress("calibrate", number, total)
@@ -100,12 +115,20 @@ def calibrate(
         raise ModelError(f"{breast.description.name!r} finds no breast.", "Install a whole-breast model.")
     temperature = _temperature(seen)
     pairs = [(threshold, peak) for threshold in THRESHOLDS for peak in PEAKS if peak >= threshold]
-    scores = {}
+    choices = []
     for number, pair in enumerate(pairs):
         events.progress("choose", number, len(pairs))
-        scores[pair] = float(np.mean([_score(each, temperature, *pair) for each in seen]))
-    threshold, peak = max(scores, key=lambda pair: scores[pair])
-    return Calibration(round(temperature, 3), threshold, peak, round(scores[threshold, peak], 4))
+        score, false = np.mean([_judged(each, temperature, *pair) for each in seen], axis=0)
+        choices.append(Calibration(round(temperature, 3), *pair, round(float(score), 4), round(float(false), 3)))
+    return best(choices)
+
+
+def best(choices: Sequence[Calibration]) -> Calibration:
+    """The one to take, see `Calibration`."""
+    careful = [choice for choice in choices if choice.false_positives <= MOST_FALSE]
+    if careful:
+        return max(careful, key=lambda choice: choice.score)
+    return min(choices, key=lambda choice: choice.false_positives)
 
 
 def _look(exam: SimulatedExam, bundle: Bundle, breast: Bundle, device: torch.device) -> _Seen:
@@ -130,7 +153,9 @@ def _temperature(seen: Sequence[_Seen]) -> float:
     return float(np.exp(minimize_scalar(cross_entropy, bounds=(-2, 3), method="bounded").x))
 
 
-def _score(seen: _Seen, temperature: float, threshold: float, peak: float) -> float:
+def _judged(seen: _Seen, temperature: float, threshold: float, peak: float) -> tuple[float, int]:
+    """An exam's score, and how many false lesions it has."""
     probability = np.where(seen.breast, 1 / (1 + np.exp(-seen.logits / temperature)), 0)
-    mask = grow(probability, seen.gain, seen.breast, seen.geometry, threshold, peak)
-    return dice(label_lesions(mask, seen.geometry) > 0, seen.tumor, empty=1.0)
+    grown = grow(probability, seen.gain, seen.breast, seen.geometry, threshold, peak)
+    mask = label_lesions(grown, seen.geometry) > 0
+    return dice(mask, seen.tumor, empty=1.0), match_lesions(mask, seen.tumor).false_positives

@@ -13,7 +13,7 @@ from BreastTumorSegLib.core.models import models_folder
 from BreastTumorSegLib.networks.bundle import ModelDescription, load_bundle, save_bundle
 from BreastTumorSegLib.networks.resunet import ResUNetConfig, resunet
 from BreastTumorSegLib.training import calibrate
-from BreastTumorSegLib.training.calibrate import _score, _Seen, _temperature
+from BreastTumorSegLib.training.calibrate import Calibration, _judged, _Seen, _temperature, best
 
 SHAPE = (20, 24, 24)
 GEOMETRY = Geometry((24, 24, 20), (2.0, 2.0, 2.0), (0.0, 0.0, 0.0))
@@ -44,11 +44,18 @@ def test_an_exam_scores_its_dice_or_that_nothing_is_found():
     centre = np.indices(SHAPE) - np.array([10, 12, 12])[:, None, None, None]
     tumor = (centre**2).sum(0) <= 16
     sure = np.where(tumor, 4.0, -8.0)
-    assert _score(seen(sure, tumor), 1.0, 0.5, 0.95) == pytest.approx(1.0, abs=0.02)
-    assert _score(seen(sure, tumor), 2.0, 0.5, 0.95) == 0.0  # at this temperature its peak is 0.88
+    score, false = _judged(seen(sure, tumor), 1.0, 0.5, 0.95)
+    assert score == pytest.approx(1.0, abs=0.02) and false == 0
+    assert _judged(seen(sure, tumor), 2.0, 0.5, 0.95) == (0.0, 0)  # at this temperature its peak is 0.88
     nothing = np.zeros(SHAPE, bool)
-    assert _score(seen(np.full(SHAPE, -8.0), nothing), 1.0, 0.5, 0.95) == 1.0
-    assert _score(seen(sure, nothing), 1.0, 0.5, 0.95) == 0.0
+    assert _judged(seen(np.full(SHAPE, -8.0), nothing), 1.0, 0.5, 0.95) == (1.0, 0)
+    assert _judged(seen(sure, nothing), 1.0, 0.5, 0.95) == (0.0, 1)
+
+
+def test_the_best_score_is_taken_among_choices_with_few_false_lesions():
+    many, few, fewer = (Calibration(1.0, 0.5, 0.9, *figures) for figures in ((0.6, 0.7), (0.5, 0.5), (0.4, 0.1)))
+    assert best([many, few, fewer]) is few
+    assert best([many, Calibration(1.0, 0.5, 0.8, 0.7, 0.9)]) is many
 
 
 def test_the_command_writes_what_it_chose_and_leaves_the_weights(tmp_path, monkeypatch):
