@@ -24,12 +24,14 @@ from held_out import say
 
 from BreastTumorSegLib.core.events import Events
 from BreastTumorSegLib.metrics.calibration import CalibrationBins, calibration_bins
+from BreastTumorSegLib.metrics.detection import match_lesions
 from BreastTumorSegLib.metrics.evaluate import evaluate_case
 from BreastTumorSegLib.metrics.overlap import dice
 from BreastTumorSegLib.networks.bundle import Bundle, default_model, find_bundle, load_bundle
 from BreastTumorSegLib.phantom.conditions import CONDITIONS, in_condition
 from BreastTumorSegLib.phantom.simulate import SimulatedExam, simulate_exam
 from BreastTumorSegLib.phantom.sites import LEFT_OUT, SITES
+from BreastTumorSegLib.phantom.visibility import faint
 from BreastTumorSegLib.segmentation.breast import BreastMask, segment_breast
 from BreastTumorSegLib.segmentation.lesions import label_lesions
 from BreastTumorSegLib.segmentation.tumor import grow, tumor_probability
@@ -90,8 +92,12 @@ def found(truth: SimulatedExam, breast: BreastMask, bundle: Bundle) -> Row:
     measures = evaluate_case(mask, label_lesions(tumor, exam.geometry), exam.geometry)
     kept = ("dice", "hd95_mm", "lesions_reference", "lesions_found", "lesions_predicted", "false_positives")
     bins = calibration_bins(probability, tumor, inside)
+    unseen = faint(gain, tumor, truth.breast.numpy() > 0, SPACING_MM)
+    seen = match_lesions(mask, label_lesions(tumor & ~unseen, exam.geometry))
     return {
         **{name: measures[name] for name in kept},
+        "seen_reference": seen.reference,
+        "seen_found": seen.found,
         "score": dice(mask, tumor, empty=1.0),
         "bins": bins,
     }
@@ -133,9 +139,10 @@ def totals(what: str, rows: Sequence[Row]) -> None:
     clean = [row for row in rows if row["condition"] == "clean"]
     free = [row["lesions_predicted"] == 0 for row in rows if row["condition"] == "no lesion"]
     false = np.mean([row["false_positives"] for row in rows])
+    found = f"{share_found(rows)}, of those that can be seen {share_found(rows, 'seen')}"
     say(
-        f"\n{what}: Dice of clean exams {mean(clean, 'dice')}; lesions found {share_found(rows)}"
-        f" at {false:.2f} false an exam; nothing reported in {np.mean(free):.2f} of the exams without lesion;"
+        f"\n{what}: Dice of clean exams {mean(clean, 'dice')}; lesions found {found}, at {false:.2f} false an exam;"
+        f" nothing reported in {np.mean(free):.2f} of the exams without lesion;"
         f" whole-breast Dice {mean(rows, 'breast_dice')}; score {mean(rows, 'score')}."
     )
 
@@ -154,10 +161,10 @@ def mean(rows: Sequence[Row], name: str) -> str:
     return f"{np.mean(values):.2f}" if values else "–"
 
 
-def share_found(rows: Sequence[Row]) -> str:
-    """Of all lesions."""
-    there = sum(row["lesions_reference"] for row in rows)
-    return f"{sum(row['lesions_found'] for row in rows) / there:.2f}" if there else "–"
+def share_found(rows: Sequence[Row], which: str = "lesions") -> str:
+    """Of all lesions, or of those that can be "seen"."""
+    there = sum(row[f"{which}_reference"] for row in rows)
+    return f"{sum(row[f'{which}_found'] for row in rows) / there:.2f}" if there else "–"
 
 
 def write(rows: Sequence[Row], path: Path) -> None:
