@@ -93,7 +93,7 @@ def found(truth: SimulatedExam, breast: BreastMask, bundle: Bundle) -> Row:
     kept = ("dice", "hd95_mm", "lesions_reference", "lesions_found", "lesions_predicted", "false_positives")
     bins = calibration_bins(probability, tumor, inside)
     unseen = faint(gain, tumor, truth.breast.numpy() > 0, SPACING_MM)
-    seen = match_lesions(mask, label_lesions(tumor & ~unseen, exam.geometry))
+    seen = match_lesions(mask, label_lesions(tumor & ~unseen, exam.geometry) > 0)
     return {
         **{name: measures[name] for name in kept},
         "seen_reference": seen.reference,
