@@ -21,7 +21,7 @@ from BreastTumorSegLib.io.results import output_errors
 from BreastTumorSegLib.networks.catalogue import NetworkConfig, build_network, takes_maps, takes_times
 from BreastTumorSegLib.networks.inputs import Normalisation
 
-Task = Literal["breast", "tumor", "clusters"]
+Task = Literal["breast", "tumor", "refinement", "clusters"]
 
 WEIGHTS, CARD = "weights.safetensors", "CARD.md"
 """A bundle's files, beside its `DESCRIPTION`."""
@@ -32,8 +32,9 @@ class ModelDescription(BaseModel):
 
     Attributes:
         name: Folder's name: letters, digits, - _ and dots.
-        task: "breast" or "tumor", which have one logit; or "clusters", whose logits are of classes: outside the
-            breasts, not enhancing, and the clusters of time-intensity curves from persistent to washout.
+        task: "breast", "tumor" or "refinement", which have one logit; or "clusters", whose logits are of classes:
+            outside the breasts, not enhancing, and the clusters of time-intensity curves from persistent to washout. A
+            network for "refinement" takes the probability of a tumour model behind the phases.
         version: Of the weights.
         network: Which network, and its size.
         phases: What goes in, in order: "pre", "first_post"; or "all" phases of an exam with their times, for a network
@@ -84,8 +85,11 @@ class ModelDescription(BaseModel):
             raise ValueError('maps are for the task "tumor" and the phases ["pre"]')
         if takes_times(self.network) != (self.phases == "all"):
             raise ValueError('phases: "all" and a network that takes times belong together')
-        if self.phases != "all" and not self.maps and self.network.in_channels != len(self.phases):
-            raise ValueError(f"a network for {len(self.phases)} phases is needed, not {self.network}")
+        inputs = len(self.phases) + (self.task == "refinement")
+        if self.phases != "all" and not self.maps and self.network.in_channels != inputs:
+            raise ValueError(f"a network for {inputs} channels is needed, not {self.network}")
+        if self.task == "refinement" and self.phases == "all":
+            raise ValueError("a network for refinement takes the first phases, not all of them")
         return self
 
     def probability(self, logits: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ INGREDIENTS: tuple[Ingredient, ...] = get_args(Ingredient)
 DUKE_MEDIAN_MM, DUKE_SIGMA = 31.5, 0.575
 """Median, and standard deviation of the logarithm, of the longest edge of the 922 lesion boxes of
 Duke-Breast-Cancer-MRI, with 0.75 x 0.75 x 1.1 mm a voxel (its medians)."""
-SMALL_SHARE, SMALL_MM = 0.3, (5.0, 20.0)
+SMALL_SHARE, SMALL_MM = 0.4, (5.0, 20.0)
 """Duke's patients had cancers that were felt or seen. This share is of smaller lesions, log-evenly."""
 LESION_FREE_SHARE = 0.15
 IRREGULAR_SHARE = 0.45
@@ -38,7 +38,7 @@ def varied(draft: Draft, random: np.random.Generator, without: Ingredient | None
     streams = dict(zip(INGREDIENTS, random.spawn(len(INGREDIENTS)), strict=True))
     changes: dict[Ingredient, Callable[[Draft, np.random.Generator], Draft]] = {
         "lesions": lambda d, r: replace(d, lesion=_lesion(r)),
-        "background": lambda d, r: replace(d, body=replace(d.body, enhancement=_log_uniform(r, 0.1, 1.6))),
+        "background": lambda d, r: replace(d, body=replace(d.body, enhancement=r.uniform(0.1, 1.6))),
         "gain": lambda d, r: replace(d, scanner=replace(d.scanner, gain=_gain(r))),
         "scanner": lambda d, r: replace(d, scanner=_scanner(d.scanner, r)),
         "protocol": _protocol,
@@ -92,10 +92,10 @@ def _scanner(scanner: Scanner, random: np.random.Generator) -> Scanner:
 
 
 def _protocol(draft: Draft, random: np.random.Generator) -> Draft:
-    """In half of the exams other times, 60 to 450 s to the first phase, and another sequence."""
+    """In half of the exams other times, 60 to 600 s to the first phase, and another sequence."""
     if random.random() < 0.5:
         return draft
-    first, interval = _log_uniform(random, 60, 450), _log_uniform(random, 60, 340)
+    first, interval = _log_uniform(random, 60, 600), _log_uniform(random, 60, 340)
     count = int(random.integers(2, 8))
     times = (0.0, *(round(first + i * interval, 1) for i in range(count)))
     sequence = Sequence(random.uniform(0.0035, 0.012), random.uniform(9, 26))

@@ -61,6 +61,7 @@ class SimulatedData(_Config):
         bank: So many exams are simulated once, kept in the cache, and used in turn: a CPU can't simulate as fast as it
             trains.
         cache: Where the bank is kept; the user's cache folder without it.
+        coarse: Tumour models, by name or folder, taken in turn, whose probability a model for refinement learns with.
         validation: Exams for validation, with seeds of their own.
     """
 
@@ -72,6 +73,7 @@ class SimulatedData(_Config):
     patches_per_exam: int = Field(default=2, gt=0)
     bank: int | None = Field(default=None, gt=0)
     cache: Path | None = None
+    coarse: tuple[str, ...] = ()
     validation: int = Field(default=8, ge=0)
 
     @model_validator(mode="after")
@@ -80,6 +82,8 @@ class SimulatedData(_Config):
             raise ValueError("without leaves something out of varied exams: varied must be true")
         if self.cache and not self.bank:
             raise ValueError("cache is for a bank of exams: say how many it has in bank")
+        if self.coarse and not (self.varied and self.bank and self.validation == 0):
+            raise ValueError("coarse models look at a bank of varied exams: varied must be true, validation 0")
         return self
 
 
@@ -218,12 +222,19 @@ class TrainingConfig(_Config):
             raise ValueError("whole fields differ in size: without a patch the batch must be 1")
         if patch is None and self.validation.windows == "patch":
             raise ValueError('without a patch, validation.windows must be "whole"')
+        return self
+
+    @model_validator(mode="after")
+    def _task_fits_the_data(self) -> TrainingConfig:
         if (self.model.task == "clusters") != (self.loss.name == "dice_wce"):
             raise ValueError('a network for clusters and the loss "dice_wce" belong together')
         if self.model.task == "clusters" and self.model.network.deep_supervision:
             raise ValueError("classes have no mean, which deep supervision would need: deep_supervision must be 0")
         if isinstance(self.data, SimulatedData) and (self.model.task == "clusters" or self.model.maps):
             raise ValueError("clusters are learned from a cohort, where they are prepared once")
+        coarse = isinstance(self.data, SimulatedData) and self.data.coarse
+        if (self.model.task == "refinement") != bool(coarse):
+            raise ValueError("a network for refinement and data.coarse of simulated exams belong together")
         if self.model.task == "breast" and self.model.field != "exam":
             raise ValueError('a network for the breasts sees the whole exam: model.field must be "exam"')
         if self.model.task == "breast" and isinstance(self.data, CohortData) and self.data.breast != REFERENCE:
@@ -316,13 +327,15 @@ def write_config(config: BaseModel, file: Path) -> None:
 
 
 _PATHS = {"out", "path", "cache"}
-_NAMES_OR_PATHS = {"start_from", "bundle", "maps_from"}
+_NAMES_OR_PATHS = {"start_from", "bundle", "maps_from", "coarse"}
 
 
 def _with_paths(content: Any, folder: Path, key: str = "") -> Any:
     """Paths of a configuration as absolute ones."""
     if isinstance(content, dict):
         return {name: _with_paths(value, folder, name) for name, value in content.items()}
+    if isinstance(content, list):
+        return [_with_paths(value, folder, key) for value in content]
     if isinstance(content, str) and (key in _PATHS or (key in _NAMES_OR_PATHS and (folder / content).is_dir())):
         return str(folder / content)
     return content

@@ -24,13 +24,11 @@ from BreastTumorSegLib.training.engine import CHECKPOINT, Trainer
 from BreastTumorSegLib.training.processes import joined_processes, own_device, process_count, rank
 from BreastTumorSegLib.training.run_folder import MODELS, Split, finished, open_folder, require_same
 from BreastTumorSegLib.training.samples import Samples
+from BreastTumorSegLib.training.simulated import TRAINING_SEEDS, VALIDATION_SEEDS, SimulatedSource
 from BreastTumorSegLib.training.validation import SiteVolume, Validation
 from BreastTumorSegLib.training.volumes import (
-    TRAINING_SEEDS,
-    VALIDATION_SEEDS,
     CohortSource,
     PreparedCohort,
-    SimulatedSource,
     Source,
     maps_bundle,
     open_cohort,

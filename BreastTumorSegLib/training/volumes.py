@@ -1,12 +1,11 @@
-"""What samples are cut from: exams on the network's grid, from a cohort on disk or simulated on the fly."""
+"""What samples are cut from: exams on the network's grid, prepared from a cohort; simulated ones are in `simulated`."""
 
 from __future__ import annotations
 
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -24,23 +23,12 @@ from BreastTumorSegLib.io.cohort import Case, Cohort, read_cohort, require_sound
 from BreastTumorSegLib.io.files import read_geometry
 from BreastTumorSegLib.kinetics.codebooks import codebooks_sha256
 from BreastTumorSegLib.networks.bundle import Bundle, ModelDescription, find_bundle, load_bundle
-from BreastTumorSegLib.phantom.simulate import simulate_exam
-from BreastTumorSegLib.phantom.variation import varied
-from BreastTumorSegLib.phantom.visibility import faint
 from BreastTumorSegLib.segmentation.breast import segment_breast
 from BreastTumorSegLib.segmentation.clusters import class_maps, require_fit, true_classes
 from BreastTumorSegLib.segmentation.resample import isotropic_grid, resample
 from BreastTumorSegLib.training.cache import ContentCache
 from BreastTumorSegLib.training.config import REFERENCE, CohortData, SimulatedData
 from BreastTumorSegLib.training.processes import process_count, rank
-
-TRAINING_SEEDS = 1_000_000
-"""Simulated exams for training have seeds from here on; those below are for validation, tests and demonstrations."""
-
-VALIDATION_SEEDS = 900_000
-
-SIMULATION = 3
-"""Counts up where the simulation changes what a bank of exams holds."""
 
 PREPROCESSING = 1
 """Counts up where this file changes what the cache holds."""
@@ -61,7 +49,8 @@ class TrainingVolume:
         breast: (Z, Y, X) bool.
         tumor_voxels: (N,) int64, indices of the tumour's voxels in the flat volume.
         times: (T,) in seconds after the pre-contrast phase.
-        maps: (K, Z, Y, X) uint8, the probabilities of the classes of clusters, times 255, for a model that takes them.
+        maps: (K, Z, Y, X) uint8, what a model takes behind the phases, times 255: the probabilities of the classes of
+            clusters, or a tumour model's probability.
         unknown: (Z, Y, X) bool, where the label is not learned from; None where all of it is.
     """
 
@@ -141,7 +130,7 @@ class PreparedCohort:
         """A case's volume; its arrays are mapped from disk."""
         folder = self.folder(case)
         times = tuple(case.times[index] for index in self._chosen(case))
-        return TrainingVolume(times=times, **_mapped_arrays(folder))
+        return TrainingVolume(times=times, **mapped_arrays(folder))
 
     def grid_of(self, case: Case) -> Geometry:
         """The grid of a case's volume."""
@@ -155,7 +144,7 @@ class PreparedCohort:
         return self._folders[case.name]
 
     def _chosen(self, case: Case) -> list[int]:
-        return _kept_phases(case.times, self._description)
+        return kept_phases(case.times, self._description)
 
     def _key(self, case: Case) -> str:
         chosen = self._chosen(case)
@@ -186,7 +175,7 @@ class PreparedCohort:
         phases = [resample(pre if i == 0 else read_volume(case.phases[i])[0], geometry, grid) for i in chosen]
         label = np.mean([resample(read_volume(mask)[0] > 0, geometry, grid) for mask in case.tumors], axis=0)
         arrays = {
-            "phases": _compact(np.stack(phases)),
+            "phases": compact(np.stack(phases)),
             "label": np.rint(255 * label).astype(np.uint8),
             "breast": resample(self._breast(case, pre, geometry), geometry, grid) >= 0.5,
         }
@@ -273,98 +262,7 @@ class CohortSource:
         return self._prepared.volume_of(self._cases[int(order[place])])
 
 
-class SimulatedSource:
-    """Exams that are simulated when they are asked for, on the device that trains; a bank's are kept in the cache.
-
-    Args:
-        data: What is simulated.
-        description: The model that the exams are for.
-        first_seed: Of the first exam; the others' follow.
-        device: Where to simulate.
-    """
-
-    def __init__(self, data: SimulatedData, description: ModelDescription, first_seed: int, device: str) -> None:
-        self._data = data
-        self._description = description
-        self._first_seed = first_seed
-        self._device = device
-        self._cache = ContentCache(data.cache or cache_folder() / "training")
-        self._last: tuple[int, TrainingVolume] | None = None
-
-    def volume(self, number: int) -> TrainingVolume:
-        """See `Source`."""
-        exam = number // self._data.patches_per_exam
-        if self._data.bank:
-            return self._from_bank(exam % self._data.bank)
-        if self._last is None or self._last[0] != exam:
-            self._last = (exam, self._simulate(exam, None if self._description.phases == "all" else 3))
-        return self._last[1]
-
-    def fill_bank(self, events: Events) -> None:
-        """Simulate the exams of the bank that the cache lacks; several processes share them out.
-
-        Raises:
-            OutputError: The disk is full.
-            Cancelled: On request.
-        """
-        count = self._data.bank or 0
-        for number in range(rank(), count, process_count()):
-            events.progress("simulate", number, count)
-            self._in_bank(number)
-
-    def _in_bank(self, number: int) -> Path:
-        facts = self._data.model_dump(include={"sites", "varied", "without", "spread"}, mode="json")
-        facts |= {"version": SIMULATION, "seed": self._first_seed + number, "spacing": self._description.spacing_mm}
-        key = self._cache.key((), facts | {"site": self._site(number)})
-        return self._cache.entry(key, lambda folder: _save_volume(self._simulate(number, None), folder))
-
-    def _from_bank(self, number: int) -> TrainingVolume:
-        whole = _load_volume(self._in_bank(number))
-        chosen = _kept_phases(whole.times, self._description)
-        return replace(whole, phases=whole.phases[chosen], times=tuple(whole.times[index] for index in chosen))
-
-    def _site(self, number: int) -> str:
-        return self._data.sites[number % len(self._data.sites)]
-
-    def _simulate(self, number: int, phases: int | None) -> TrainingVolume:
-        """The exam of a number, with at most so many phases."""
-        spacing, varies = self._description.spacing_mm, self._data.varied
-        change = partial(varied, without=self._data.without) if varies else None
-        seed = self._first_seed + number
-        spread = 0.0 if varies else self._data.spread
-        exam = simulate_exam(self._site(number), seed, spacing, self._device, phases, spread, change=change)
-        chosen = list(range(len(exam.times))) if phases is None else _kept_phases(exam.times, self._description)
-        unknown = None
-        if varies:
-            early = exam.data[first_post_index(exam.times)] - exam.data[0]
-            unseen = faint(early.cpu().numpy(), exam.tumor.cpu().numpy(), (exam.breast > 0).cpu().numpy(), spacing)
-            unknown = torch.from_numpy(unseen).to(exam.tumor.device)
-        seen = exam.tumor if unknown is None else exam.tumor & ~unknown
-        return TrainingVolume(
-            _scaled(exam.data[chosen]),
-            255 * exam.tumor.to(torch.uint8),
-            exam.breast > 0,
-            torch.nonzero(seen.flatten())[:, 0],
-            tuple(exam.times[index] for index in chosen),
-            unknown=unknown,
-        )
-
-
-def _save_volume(volume: TrainingVolume, folder: Path) -> None:
-    """All arrays of a volume, and its times."""
-    for name, array in vars(volume).items():
-        if isinstance(array, Tensor):
-            np.save(folder / f"{name}.npy", array.cpu().numpy())
-    (folder / "times.json").write_text(json.dumps(volume.times), encoding="ascii")
-
-
-def _load_volume(folder: Path) -> TrainingVolume:
-    """What `_save_volume` wrote."""
-    times = tuple(json.loads((folder / "times.json").read_text(encoding="ascii")))
-    return TrainingVolume(times=times, **_mapped_arrays(folder))
-
-
-def _mapped_arrays(folder: Path) -> dict[str, Tensor]:
+def mapped_arrays(folder: Path) -> dict[str, Tensor]:
     """The arrays of an entry of the cache by name, mapped from disk."""
     # Copy on write: nobody writes, and PyTorch warns of arrays that can't be written.
     return {file.stem: torch.from_numpy(np.load(file, mmap_mode="c")) for file in folder.glob("*.npy")}
@@ -387,7 +285,7 @@ def open_cohort(data: CohortData, events: Events) -> Cohort:
     return cohort
 
 
-def _kept_phases(times: tuple[float, ...], description: ModelDescription) -> list[int]:
+def kept_phases(times: tuple[float, ...], description: ModelDescription) -> list[int]:
     """Indices of an exam's phases that `TrainingVolume` has."""
     if description.phases == "all":
         return list(range(len(times)))
@@ -395,12 +293,13 @@ def _kept_phases(times: tuple[float, ...], description: ModelDescription) -> lis
     return [0, first, *([first + 1] if first + 1 < len(times) else [])]
 
 
-def _compact(phases: np.ndarray) -> np.ndarray:
+def compact(phases: np.ndarray) -> np.ndarray:
+    """`scaled` for an array."""
+    return scaled(torch.from_numpy(phases)).numpy()
+
+
+def scaled(phases: Tensor) -> Tensor:
     """Phases (T, Z, Y, X) over ten times their mean, as float16: 0 stays 0, and nothing comes near the type's ends."""
-    return _scaled(torch.from_numpy(phases)).numpy()
-
-
-def _scaled(phases: Tensor) -> Tensor:
     lowest = phases.min().clamp_max(0)  # some exports have negative values
     phases = phases - lowest
     return (phases / (10 * phases.mean()).clamp_min(1e-6)).clamp_max(6e4).to(torch.float16)

@@ -83,10 +83,15 @@ def measure(cell: tuple[str, str, int], models: Sequence[str]) -> list[Row]:
 
 def found(truth: SimulatedExam, breast: BreastMask, bundle: Bundle) -> Row:
     """What a model finds, and what is right of it."""
-    exam, tumor, described = truth.exam, truth.tumor.numpy(), bundle.description
-    probability = tumor_probability(exam, breast, bundle, torch.device("cpu"), Events())
+    probability = tumor_probability(truth.exam, breast, bundle, torch.device("cpu"), Events())
+    return judged(truth, breast, probability, bundle.description.threshold, bundle.description.peak)
+
+
+def judged(truth: SimulatedExam, breast: BreastMask, probability: np.ndarray, threshold: float, peak: float) -> Row:
+    """What grows out of a probability, and what is right of it."""
+    exam, tumor = truth.exam, truth.tumor.numpy()
     gain, inside = exam.first_post - exam.pre, breast.labels > 0
-    grown = grow(probability, gain, inside, exam.geometry, described.threshold, described.peak)
+    grown = grow(probability, gain, inside, exam.geometry, threshold, peak)
     mask = label_lesions(grown, exam.geometry) > 0
     # Splinters of a lesion are none, wherever they are.
     measures = evaluate_case(mask, label_lesions(tumor, exam.geometry), exam.geometry)

@@ -17,10 +17,10 @@ from BreastTumorSegLib.training import volumes
 from BreastTumorSegLib.training.cache import ContentCache
 from BreastTumorSegLib.training.config import CohortData, SampleConfig, SimulatedData
 from BreastTumorSegLib.training.samples import Samples, thinned
+from BreastTumorSegLib.training.simulated import SimulatedSource
 from BreastTumorSegLib.training.volumes import (
     CohortSource,
     PreparedCohort,
-    SimulatedSource,
     TrainingVolume,
     open_cohort,
 )

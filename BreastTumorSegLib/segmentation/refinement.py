@@ -1,0 +1,98 @@
+"""Candidates of the tumour network looked at again, closely: a second network at 1 mm draws or drops them.
+
+The first network sees 2 mm voxels of the whole breasts. This one sees a window around each of its candidates, with the
+first one's probability as a further channel. Over the whole breasts, a network at 1 mm would find far too much.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from scipy import ndimage
+from torch import Tensor
+
+from BreastTumorSegLib.core.boxes import Box, bounding_box, widened
+from BreastTumorSegLib.core.events import Events
+from BreastTumorSegLib.core.exam import Exam
+from BreastTumorSegLib.core.geometry import Geometry
+from BreastTumorSegLib.networks.bundle import Bundle
+from BreastTumorSegLib.networks.inputs import IntensityScale, intensity_scale
+from BreastTumorSegLib.segmentation.breast import BreastMask
+from BreastTumorSegLib.segmentation.engine import Engine
+from BreastTumorSegLib.segmentation.resample import crop, resample
+from BreastTumorSegLib.segmentation.tumor import MARGIN_MM, seen_by, within_breasts
+
+WINDOW_MM = 48.0
+"""Edge of a window, as in training; larger around candidates that do not fit."""
+REACH_MM = 8.0
+"""The first network stays inside a lesion; its edge is this far away at most."""
+
+
+def refined(
+    probability: np.ndarray,
+    exam: Exam,
+    breast: BreastMask,
+    bundle: Bundle,
+    threshold: float,
+    peak: float,
+    device: torch.device,
+    events: Events,
+) -> np.ndarray:
+    """Probability of the second network, float32 (Z, Y, X) on the exam's grid; 0 away from candidates.
+
+    Args:
+        probability: Of the first network, (Z, Y, X).
+        bundle: For "refinement".
+        threshold, peak: A candidate is a connected part of this probability, which has that one somewhere.
+
+    Raises:
+        OutOfMemoryError: Memory ran out after every fallback.
+        Cancelled: On request.
+    """
+    if not (probability >= peak).any():
+        return np.zeros(exam.geometry.shape, np.float32)
+    described, engine = bundle.description, Engine(bundle, device, events)
+    grid, _ = seen_by(described, breast, exam.geometry)
+    likely = resample(probability, exam.geometry, grid)
+    scale = _scale(exam, breast, bundle)
+    labels, _ = ndimage.label(likely >= threshold, np.ones((3, 3, 3)))
+    fine = np.zeros(grid.shape, np.float32)
+    for number, found in enumerate(ndimage.find_objects(labels), start=1):
+        events.check()
+        if likely[found][labels[found] == number].max() < peak:
+            continue
+        window = _window(found, grid, described.network.multiple)
+        image = _image(exam, bundle, scale, crop(grid, window), likely[window])
+        near = ndimage.distance_transform_edt(labels[window] != number, grid.spacing_zyx) <= REACH_MM
+        logits = engine.predict(image, torch.from_numpy(near))
+        told = described.probability(logits[0]).numpy()
+        fine[window] = np.maximum(fine[window], np.where(near, told, 0))
+    return within_breasts(fine, grid, breast.labels, exam.geometry)
+
+
+def _scale(exam: Exam, breast: BreastMask, bundle: Bundle) -> IntensityScale:
+    """Of the breasts and a margin around them, as in training."""
+    z, y, x = (round(MARGIN_MM / step) for step in exam.geometry.spacing_zyx)
+    around = widened(bounding_box(breast.labels), (z, y, x), exam.geometry.shape)
+    chosen = bundle.description.phases_of(exam.times)
+    voxels = np.stack([exam.data[(index, *around)][::2, ::2, ::2] for index in chosen])
+    return intensity_scale(torch.from_numpy(voxels.astype(np.float32)), bundle.description.normalisation)
+
+
+def _window(candidate: Box, grid: Geometry, multiple: int) -> Box:
+    """The part of the network's grid that is looked at for a candidate."""
+    window = []
+    for part, size, step in zip(candidate, grid.shape, grid.spacing_zyx, strict=True):
+        wished = max(WINDOW_MM, (part.stop - part.start) * step + 2 * REACH_MM)
+        edge = min(-(-round(wished / step) // multiple) * multiple, size)
+        start = (part.start + part.stop - edge) // 2
+        start = min(max(start, 0), size - edge)
+        window.append(slice(start, start + edge))
+    return window[0], window[1], window[2]
+
+
+def _image(exam: Exam, bundle: Bundle, scale: IntensityScale, grid: Geometry, likely: np.ndarray) -> Tensor:
+    """What the network sees of a window, (C, Z, Y, X): phases, and the first network's probability."""
+    chosen = bundle.description.phases_of(exam.times)
+    phases = np.stack([resample(exam.data[index], exam.geometry, grid) for index in chosen])
+    return torch.cat([scale(torch.from_numpy(phases)), torch.from_numpy(likely)[None]])
