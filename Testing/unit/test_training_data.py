@@ -13,7 +13,7 @@ from BreastTumorSegLib.core.errors import InputError, OutputError
 from BreastTumorSegLib.core.events import Events
 from BreastTumorSegLib.io.cohort import Cohort, read_cohort
 from BreastTumorSegLib.networks.bundle import ModelDescription
-from BreastTumorSegLib.training import volumes
+from BreastTumorSegLib.training import simulated
 from BreastTumorSegLib.training.cache import ContentCache
 from BreastTumorSegLib.training.config import CohortData, SampleConfig, SimulatedData
 from BreastTumorSegLib.training.samples import Samples, thinned
@@ -183,7 +183,7 @@ def test_a_bank_is_simulated_once_and_used_in_turn(tmp_path, monkeypatch):
 def test_a_lesion_that_nobody_can_see_is_not_learned_from(monkeypatch):
     data = SimulatedData(kind="simulated", sites=("ISPY2",), varied=True)
     description = ModelDescription(**training_runs.model())
-    monkeypatch.setattr(volumes, "faint", lambda _enhancement, tumor, _breast, _spacing: tumor)
+    monkeypatch.setattr(simulated, "faint", lambda _enhancement, tumor, _breast, _spacing: tumor)
     number, volume = next(
         (n, found)
         for n in range(40)
