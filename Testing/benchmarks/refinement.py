@@ -17,6 +17,7 @@ from multiprocessing import get_context
 import numpy as np
 import torch
 from held_out import say
+from scipy import ndimage
 
 from BreastTumorSegLib.core.events import Events
 from BreastTumorSegLib.metrics.evaluate import evaluate_case
@@ -33,8 +34,9 @@ from BreastTumorSegLib.segmentation.tumor import grow, tumor_probability
 SEEDS = 746_000
 CONDITIONS = ("clean", "strong background", "no lesion", "lesion under 8 mm")
 CPU = torch.device("cpu")
-LOOKED_AT = {"second network": None, "second network, candidates from 0.5 on": 0.5, "from 0.2 on": 0.2}
-"""Ways to refine, and the peak of a candidate; None is the first network's own."""
+GROWING = "growing"
+PEAKS = {"": None, ", candidates from 0.5 on": 0.5, ", candidates from 0.2 on": 0.2}
+"""What a candidate has somewhere; None is the first network's own peak."""
 
 Row = dict[str, float | str]
 
@@ -67,11 +69,13 @@ def measure(cell: tuple[str, str, int], coarse: str, refinement: str, spacing: f
     inside, tumor, described = breast.labels > 0, truth.tumor.numpy(), first.description
     probability = tumor_probability(exam, breast, first, CPU, Events())
     gain = exam.first_post - exam.pre
-    masks = {"growing": grow(probability, gain, inside, exam.geometry, described.threshold, described.peak)}
-    for method, peak in LOOKED_AT.items():
+    masks = {}
+    for name, peak in PEAKS.items():
         bars = (min(described.threshold, peak or 1), peak or described.peak)
-        close = refined(probability, exam, breast, second, *bars, CPU, Events())
-        masks[method] = close >= second.description.threshold
+        grown = grow(probability, gain, inside, exam.geometry, *bars)
+        close = refined(probability, exam, breast, second, *bars, CPU, Events()) >= second.description.threshold
+        masks |= {f"{GROWING}{name}": grown, f"second network{name}": close}
+        masks[f"{GROWING} what the second network confirms{name}"] = confirmed(grown, close)
     rows: list[Row] = []
     for method, mask in masks.items():
         kept = label_lesions(mask, exam.geometry) > 0
@@ -79,6 +83,12 @@ def measure(cell: tuple[str, str, int], coarse: str, refinement: str, spacing: f
         facts = {name: found[name] for name in ("dice", "lesions_reference", "lesions_found", "false_positives")}
         rows.append({"method": method, "site": site, "score": dice(kept, tumor, empty=1.0), **facts})
     return rows
+
+
+def confirmed(grown: np.ndarray, close: np.ndarray) -> np.ndarray:
+    """The parts of a mask that touch another one."""
+    labels, _ = ndimage.label(grown, np.ones((3, 3, 3)))
+    return np.isin(labels, np.unique(labels[close & grown])) & grown
 
 
 def report(method: str, rows: list[Row]) -> None:

@@ -121,6 +121,9 @@ def report(name: str, rows: Sequence[Row]) -> None:
     known, new = ([row for row in rows if (row["site"] == LEFT_OUT) == out] for out in (False, True))
     for what, some in (("sites of the training", known), ("the site left out", new)):
         totals(what, some)
+    say("\n| condition | exams | Dice | HD95, mm (median) | found |\n|---|---|---|---|---|")
+    for condition in CONDITIONS:
+        line(condition, [row for row in rows if row["condition"] == condition])
     say("\n| lesion's diameter | exams | Dice | HD95, mm (median) | found |\n|---|---|---|---|---|")
     for size, (low, high) in SIZES.items():
         line(size, [row for row in rows if low <= row["diameter_mm"] < high])
