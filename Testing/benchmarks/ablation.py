@@ -1,6 +1,6 @@
 """Which ingredients of varied exams matter: small networks, each trained without one of them (docs/weights.md).
 
-    python Testing/benchmarks/ablation.py OUT [--exams 8] [--data ../shared/data]
+    python Testing/benchmarks/ablation.py OUT [--exams 6] [--data ../shared/data]
 
 OUT keeps the runs; the same command goes on. All networks see the same patients in the same order, but for
 "everything, again", with other patients and other first weights, which tells how much is chance. They are judged at the
@@ -45,7 +45,7 @@ def main() -> None:
     """Train what is not trained, judge all, print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--exams", type=int, default=8, help="patients to judge by, each under every condition")
+    parser.add_argument("--exams", type=int, default=6, help="patients to judge by, each under every condition")
     parser.add_argument("--data", type=Path, default=DATA)
     options = parser.parse_args()
     variants: list[tuple[str, dict[str, object], int]] = [("everything", {}, 6), ("everything, again", {}, 7)]
