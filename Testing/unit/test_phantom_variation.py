@@ -142,8 +142,8 @@ def test_lesions_have_the_sizes_of_dukes_boxes_and_smaller_ones():
     assert np.mean([plan is None for plan in plans]) == pytest.approx(0.15, abs=0.03)
     diameters = np.array([plan.diameter for plan in plans if plan])
     assert diameters.min() >= 5 and diameters.max() <= 100
-    # Six tenths log-normal about 31.5 mm (sigma 0.575), four tenths log-even from 5 to 20 mm. By hand, of the first 9.8 %
-    # and of the others 79 % are under 15 mm, and half of the first are over 31.5 mm.
+    # Six tenths log-normal about 31.5 mm (sigma 0.575), four tenths log-even from 5 to 20 mm. By hand, of the first
+    # 9.8 % and of the others 79 % are under 15 mm, and half of the first are over 31.5 mm.
     assert np.mean(diameters < 15) == pytest.approx(0.6 * 0.098 + 0.4 * 0.792, abs=0.03)
     assert np.mean(diameters > 31.5) == pytest.approx(0.3, abs=0.03)
 
