@@ -29,7 +29,7 @@ def list_models() -> None:
         for name, entry in registry().items():
             maps = maps_of(name)
             noncontrast = f"without contrast, with maps of {maps}" if maps else ""
-            print(f"{name:<24}{entry.task:<10}{'default' if entry.default else noncontrast}")
+            print(f"{name:<24}{entry.task:<12}{'default' if entry.default else noncontrast}")
 
 
 @models_app.command()
@@ -65,6 +65,7 @@ def _facts(bundle: Bundle) -> dict[str, str]:
         "spacing": f"{described.spacing_mm:g} mm",
         "input": f"{described.normalisation}, of the {described.field}",
         **({"maps": f"of {described.maps}"} if described.maps else {}),
+        **({"refined by": described.refined_by} if described.refined_by else {}),
         **_answer(described),
         "trained on": described.trained_on,
         "sha256": bundle.sha256,

@@ -296,14 +296,17 @@ def _checked(folder: Path, name: str, task: Any) -> tuple[bool | None, str]:
     if needs:
         return None, f"not checked: needs {', '.join(needs)}"
     try:
-        from BreastTumorSegLib.networks.bundle import load_bundle
+        from BreastTumorSegLib.networks.bundle import Bundle, load_bundle
         from BreastTumorSegLib.segmentation.nnunet_models import load_tumor_model, without_contrast
         from BreastTumorSegLib.segmentation.noncontrast import load_clusters_model
+        from BreastTumorSegLib.segmentation.refinement import load_refinement
 
         if task != "tumor":
             load_bundle(name, task, folder)
         elif without_contrast(tumor := load_tumor_model(name, folder)):
             load_clusters_model(tumor, folder)
+        elif isinstance(tumor, Bundle):
+            load_refinement(tumor, folder)
     except BreastTumorSegError as error:
         return False, error.message
     except _BROKEN as error:

@@ -29,6 +29,15 @@ def maps_of(name: str, folder: Path | None = None) -> str | None:
 
     None for most models; and where the description can't be read, which loading it tells.
     """
+    return _named(name, "maps", folder)
+
+
+def refinement_of(name: str, folder: Path | None = None) -> str | None:
+    """Name of the model for refinement that looks at a tumour model's candidates again; None as of `maps_of`."""
+    return _named(name, "refined_by", folder)
+
+
+def _named(name: str, field: str, folder: Path | None) -> str | None:
     with suppress(OSError, ValueError, AttributeError):
-        return json.loads(((folder or models_folder()) / name / DESCRIPTION).read_bytes()).get("maps")
+        return json.loads(((folder or models_folder()) / name / DESCRIPTION).read_bytes()).get(field)
     return None

@@ -80,18 +80,17 @@ def limit_threads(count: int) -> None:
 
 
 def checksums(model: str | None) -> set[str]:
-    """The sha256 of the models that `segment` would use here: for breasts, for tumours, and the one for their maps.
+    """The sha256 of the models that `segment` would use here: for breasts, for tumours, and what that one needs.
 
     Raises:
         ModelError: A model is missing or damaged.
     """
-    from BreastTumorSegLib.core.models import maps_of
+    from BreastTumorSegLib.core.models import maps_of, refinement_of
     from BreastTumorSegLib.networks.bundle import default_model, verify_bundle
 
     tumor = model or default_model("tumor")
-    found = {verify_bundle(default_model("breast")), verify_bundle(tumor)}
-    maps = maps_of(tumor)
-    return found | {verify_bundle(maps)} if maps else found
+    needed = (default_model("breast"), tumor, maps_of(tumor), refinement_of(tumor))
+    return {verify_bundle(name) for name in needed if name}
 
 
 def is_done(manifest: Mapping[str, Any] | None, wanted: set[str]) -> bool:

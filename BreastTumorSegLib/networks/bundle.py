@@ -44,6 +44,8 @@ class ModelDescription(BaseModel):
         maps: Name of the model for "clusters" whose probabilities go in behind the phases, for a network that takes
             them.
         maps_sha256: Of that model's weights when this one was trained; None where that is not known.
+        refined_by: Name of the model for "refinement" that draws what a tumour model with contrast finds; without one,
+            it is grown.
         field: What the network sees: the box of the breasts with a margin, or the whole exam. A network for the breasts
             sees the exam.
         temperature: What logits are divided by before they become probabilities, chosen on exams that no training used,
@@ -66,6 +68,7 @@ class ModelDescription(BaseModel):
     normalisation: Normalisation = "joint-z-score"
     maps: str | None = None
     maps_sha256: str | None = None
+    refined_by: str | None = None
     field: Literal["breast", "exam"] = "breast"
     temperature: float = Field(1.0, gt=0)
     threshold: float = Field(0.5, gt=0, lt=1)
@@ -85,6 +88,8 @@ class ModelDescription(BaseModel):
             raise ValueError('maps are for the task "tumor" and the phases ["pre"]')
         if takes_times(self.network) != (self.phases == "all"):
             raise ValueError('phases: "all" and a network that takes times belong together')
+        if self.refined_by and (self.task != "tumor" or not self.needs_contrast):
+            raise ValueError("refined_by is for tumour models with contrast")
         inputs = len(self.phases) + (self.task == "refinement")
         if self.phases != "all" and not self.maps and self.network.in_channels != inputs:
             raise ValueError(f"a network for {inputs} channels is needed, not {self.network}")

@@ -28,9 +28,10 @@ from BreastTumorSegLib.segmentation.lesions import label_lesions, measure_lesion
 from BreastTumorSegLib.segmentation.nnunet import nnunet_probability, require_nnunet
 from BreastTumorSegLib.segmentation.nnunet_models import NnunetBundle, load_tumor_model, without_contrast
 from BreastTumorSegLib.segmentation.noncontrast import load_clusters_model, segment_noncontrast
+from BreastTumorSegLib.segmentation.refinement import load_refinement, outlined
 from BreastTumorSegLib.segmentation.runtimes import runtime_name
 from BreastTumorSegLib.segmentation.stopwatch import Stopwatch
-from BreastTumorSegLib.segmentation.tumor import grow, tumor_probability
+from BreastTumorSegLib.segmentation.tumor import tumor_probability
 
 
 def segment_exam(
@@ -78,11 +79,12 @@ def segment_exam(
         require_contrast(exam, ", or name a model that works without contrast: --model NAME, see models list")
         if isinstance(tumor, NnunetBundle):
             require_nnunet()
+        refinement = load_refinement(tumor) if isinstance(tumor, Bundle) else None
         events.progress("models", 1, 1)
         options = kinetics or KineticOptions()
         mask = _segment_breast(exam, breast, place, events, watch)
-        result = _segment(exam, mask, tumor, place, options, inference, events, watch)
-        bundles, facts = [breast, tumor], _contrast_facts(result, options)
+        result = _segment(exam, mask, tumor, refinement, place, options, inference, events, watch)
+        bundles, facts = [breast, tumor, *([refinement] if refinement else [])], _contrast_facts(result, options)
     warnings = tuple(dict.fromkeys([*map(str, exam.table.problems), *events.warnings[said:]]))
     manifest = _manifest(result, bundles, place, watch.seconds, facts, warnings)
     return replace(result, warnings=warnings, manifest=manifest)
@@ -100,6 +102,7 @@ def _segment(
     exam: Exam,
     breast: BreastMask,
     tumor_bundle: Bundle | NnunetBundle,
+    refinement: Bundle | None,
     device: torch.device,
     options: KineticOptions,
     inference: EngineOptions | None,
@@ -107,7 +110,7 @@ def _segment(
     watch: Stopwatch,
 ) -> ExamResult:
     with watch.stage("tumor"):
-        probability, mask = _find_tumor(exam, breast, tumor_bundle, device, inference, events)
+        probability, mask = _find_tumor(exam, breast, tumor_bundle, refinement, device, inference, events)
         tumor = label_lesions(mask, exam.geometry)
     with watch.stage("kinetics"):
         maps = kinetic_maps(exam.data, exam.times, options)
@@ -123,19 +126,18 @@ def _find_tumor(
     exam: Exam,
     breast: BreastMask,
     bundle: Bundle | NnunetBundle,
+    refinement: Bundle | None,
     device: torch.device,
     inference: EngineOptions | None,
     events: Events,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Probability, and mask. An nnU-Net draws a lesion's edge itself; the library's networks find seeds to grow."""
+    """Probability, and mask. An nnU-Net draws a lesion's edge itself; the library's networks find candidates."""
     if isinstance(bundle, NnunetBundle):
         mirror = inference is not None and inference.mirror
         probability = nnunet_probability(exam, breast, bundle, device, events, mirror)
         return probability, probability >= bundle.description.threshold
     probability = tumor_probability(exam, breast, bundle, device, events, inference)
-    gain = exam.first_post - exam.pre
-    threshold, peak = bundle.description.threshold, bundle.description.peak
-    return probability, grow(probability, gain, breast.labels > 0, exam.geometry, threshold, peak, events)
+    return probability, outlined(probability, exam, breast, bundle.description, refinement, device, events)
 
 
 def _manifest(

@@ -6,6 +6,8 @@ first one's probability as a further channel. Over the whole breasts, a network 
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import torch
 from scipy import ndimage
@@ -15,17 +17,49 @@ from BreastTumorSegLib.core.boxes import Box, bounding_box, widened
 from BreastTumorSegLib.core.events import Events
 from BreastTumorSegLib.core.exam import Exam
 from BreastTumorSegLib.core.geometry import Geometry
-from BreastTumorSegLib.networks.bundle import Bundle
+from BreastTumorSegLib.networks.bundle import Bundle, ModelDescription, load_bundle
 from BreastTumorSegLib.networks.inputs import IntensityScale, intensity_scale
 from BreastTumorSegLib.segmentation.breast import BreastMask
 from BreastTumorSegLib.segmentation.engine import Engine
 from BreastTumorSegLib.segmentation.resample import crop, resample
-from BreastTumorSegLib.segmentation.tumor import MARGIN_MM, seen_by, within_breasts
+from BreastTumorSegLib.segmentation.tumor import MARGIN_MM, grow, seen_by, within_breasts
 
 WINDOW_MM = 48.0
 """Edge of a window, as in training; larger around candidates that do not fit."""
 REACH_MM = 8.0
 """The first network stays inside a lesion; its edge is this far away at most."""
+
+
+def load_refinement(tumor: Bundle, folder: Path | None = None) -> Bundle | None:
+    """The model that draws what a tumour model finds; None where its lesions are grown.
+
+    Raises:
+        ModelError: It is missing or damaged.
+    """
+    named = tumor.description.refined_by
+    return load_bundle(named, "refinement", folder) if named else None
+
+
+def outlined(
+    probability: np.ndarray,
+    exam: Exam,
+    breast: BreastMask,
+    tumor: ModelDescription,
+    refinement: Bundle | None,
+    device: torch.device,
+    events: Events,
+) -> np.ndarray:
+    """Tumour mask, bool (Z, Y, X): each candidate of a tumour model drawn by a second network, or grown without one.
+
+    Raises:
+        OutOfMemoryError: Memory ran out after every fallback.
+        Cancelled: On request.
+    """
+    if refinement:
+        close = refined(probability, exam, breast, refinement, tumor.threshold, tumor.peak, device, events)
+        return close >= refinement.description.threshold
+    gain, inside = exam.first_post - exam.pre, breast.labels > 0
+    return grow(probability, gain, inside, exam.geometry, tumor.threshold, tumor.peak, events)
 
 
 def refined(

@@ -25,8 +25,11 @@ def resample(array: np.ndarray, source: Geometry, target: Geometry) -> np.ndarra
 
     Where the target is coarser, neighbours are averaged first, so that noise falls and nothing is skipped.
     """
-    image = source.image(np.ascontiguousarray(array, dtype=np.float32))
     factors = [max(int(t / s + 0.25), 1) for s, t in zip(source.spacing, _spacing_along(source, target), strict=True)]
+    if max(factors) == 1:  # a window of an exam needs little of it
+        around = _covering(source, target)
+        array, source = array[around], crop(source, around)
+    image = source.image(np.ascontiguousarray(array, dtype=np.float32))
     if max(factors) > 1:
         # Bins that stick out of the volume would be dropped, and its last planes with them.
         missing = [-size % factor for size, factor in zip(image.GetSize(), factors, strict=True)]
@@ -42,6 +45,18 @@ def _spacing_along(source: Geometry, target: Geometry) -> tuple[float, ...]:
     """The target's spacing along the source's axes, for grids that are turned against each other by right angles."""
     turn = np.abs(np.reshape(target.direction, (3, 3)).T @ np.reshape(source.direction, (3, 3)))
     return tuple(target.spacing[int(np.argmax(turn[:, axis]))] for axis in range(3))
+
+
+def _covering(source: Geometry, target: Geometry) -> tuple[slice, slice, slice]:
+    """The part of a source's array that a target's voxels lie in, and a voxel more on every side."""
+    corners = np.array([(*corner, 1.0) for corner in itertools.product(*((0, size - 1) for size in target.size))])
+    indices = corners @ target.matrix.T @ np.linalg.inv(source.matrix).T
+    low, high = np.floor(indices.min(0)).astype(int) - 1, np.ceil(indices.max(0)).astype(int) + 2
+    x, y, z = (
+        slice(min(max(first, 0), size - 1), max(min(end, size), 1))
+        for first, end, size in zip(low[:3], high[:3], source.size, strict=True)
+    )
+    return z, y, x
 
 
 def crop(geometry: Geometry, box: tuple[slice, slice, slice]) -> Geometry:

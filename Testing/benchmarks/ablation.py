@@ -90,7 +90,8 @@ def _at_its_best(bundle: Bundle, exams: Sequence[tuple[SimulatedExam, BreastMask
     """The lowest peak with few enough false lesions, or the highest; and what is found with it."""
     told = [tumor_probability(truth.exam, breast, bundle, torch.device("cpu"), Events()) for truth, breast in exams]
     for peak in PEAKS:
-        rows = [judged(*exam, each, bundle.description.threshold, peak) for exam, each in zip(exams, told, strict=True)]
+        described = bundle.description.model_copy(update={"peak": peak})
+        rows = [judged(*exam, each, described, None) for exam, each in zip(exams, told, strict=True)]
         if _mean(rows, "false_positives") <= MOST_FALSE:
             break
     return peak, rows

@@ -14,18 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from held_out import say
 from real_exams import DATA, Seen, real_exams
 from scipy import ndimage
 
 from BreastTumorSegLib.core.boxes import Box, widened
-from BreastTumorSegLib.core.events import Events
 from BreastTumorSegLib.core.exam import Exam
 from BreastTumorSegLib.metrics.overlap import dice
 from BreastTumorSegLib.networks.bundle import find_bundle
-from BreastTumorSegLib.segmentation.lesions import label_lesions
-from BreastTumorSegLib.segmentation.tumor import grow, tumor_probability
 
 DIAMETERS_MM = (8, 12, 18, 25)
 PRE, FIRST_POST, WASHOUT = 1.8, 3.9, 0.9
@@ -118,11 +114,7 @@ def main() -> None:
 
 def _found(case: Case, name: str) -> tuple[bool, float]:
     """Whether a model reports the lesion, and the Dice of what it reports there."""
-    bundle, exam, breast = find_bundle(name, "tumor"), case.exam, case.seen.breast
-    probability = tumor_probability(exam, breast, bundle, torch.device("cpu"), Events())
-    described, gain = bundle.description, exam.first_post - exam.pre
-    mask = grow(probability, gain, breast.labels > 0, exam.geometry, described.threshold, described.peak)
-    labels = label_lesions(mask, exam.geometry)
+    labels = Seen(case.exam, case.seen.breast).lesions(find_bundle(name, "tumor"))
     touching = np.setdiff1d(labels[case.lesion], [0])
     return bool(len(touching)), dice(np.isin(labels, touching), case.lesion)
 

@@ -25,7 +25,8 @@ from BreastTumorSegLib.io.exam import load_exam
 from BreastTumorSegLib.networks.bundle import Bundle, default_model, find_bundle, load_bundle
 from BreastTumorSegLib.segmentation.breast import BreastMask, segment_breast
 from BreastTumorSegLib.segmentation.lesions import label_lesions
-from BreastTumorSegLib.segmentation.tumor import grow, tumor_probability
+from BreastTumorSegLib.segmentation.refinement import load_refinement, outlined
+from BreastTumorSegLib.segmentation.tumor import tumor_probability
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 OFFICIAL = ((60, 78), (46, 82), (89, 124))
@@ -44,11 +45,11 @@ class Seen:
 
     def lesions(self, bundle: Bundle, peak: float | None = None) -> np.ndarray:
         """Lesions (Z, Y, X), numbered from 1, that a model reports."""
-        described, exam = bundle.description, self.exam
-        probability = tumor_probability(exam, self.breast, bundle, torch.device("cpu"), Events())
-        gain, inside = exam.first_post - exam.pre, self.breast.labels > 0
-        mask = grow(probability, gain, inside, exam.geometry, described.threshold, peak or described.peak)
-        return label_lesions(mask, exam.geometry)
+        device, described = torch.device("cpu"), bundle.description
+        described = described.model_copy(update={"peak": peak or described.peak})
+        probability = tumor_probability(self.exam, self.breast, bundle, device, Events())
+        mask = outlined(probability, self.exam, self.breast, described, load_refinement(bundle), device, Events())
+        return label_lesions(mask, self.exam.geometry)
 
 
 def real_exams(data: Path = DATA) -> tuple[Seen, Seen]:

@@ -27,14 +27,15 @@ from BreastTumorSegLib.metrics.calibration import CalibrationBins, calibration_b
 from BreastTumorSegLib.metrics.detection import match_lesions
 from BreastTumorSegLib.metrics.evaluate import evaluate_case
 from BreastTumorSegLib.metrics.overlap import dice
-from BreastTumorSegLib.networks.bundle import Bundle, default_model, find_bundle, load_bundle
+from BreastTumorSegLib.networks.bundle import Bundle, ModelDescription, default_model, find_bundle, load_bundle
 from BreastTumorSegLib.phantom.conditions import CONDITIONS, in_condition
 from BreastTumorSegLib.phantom.simulate import SimulatedExam, simulate_exam
 from BreastTumorSegLib.phantom.sites import LEFT_OUT, SITES
 from BreastTumorSegLib.phantom.visibility import faint
 from BreastTumorSegLib.segmentation.breast import BreastMask, segment_breast
 from BreastTumorSegLib.segmentation.lesions import label_lesions
-from BreastTumorSegLib.segmentation.tumor import grow, tumor_probability
+from BreastTumorSegLib.segmentation.refinement import load_refinement, outlined
+from BreastTumorSegLib.segmentation.tumor import tumor_probability
 from BreastTumorSegLib.training.calibrate import SPACING_MM
 
 TEST_SEEDS = 740_000
@@ -84,20 +85,25 @@ def measure(cell: tuple[str, str, int], models: Sequence[str]) -> list[Row]:
 def found(truth: SimulatedExam, breast: BreastMask, bundle: Bundle) -> Row:
     """What a model finds, and what is right of it."""
     probability = tumor_probability(truth.exam, breast, bundle, torch.device("cpu"), Events())
-    return judged(truth, breast, probability, bundle.description.threshold, bundle.description.peak)
+    return judged(truth, breast, probability, bundle.description, load_refinement(bundle))
 
 
-def judged(truth: SimulatedExam, breast: BreastMask, probability: np.ndarray, threshold: float, peak: float) -> Row:
-    """What grows out of a probability, and what is right of it."""
-    exam, tumor = truth.exam, truth.tumor.numpy()
-    gain, inside = exam.first_post - exam.pre, breast.labels > 0
-    grown = grow(probability, gain, inside, exam.geometry, threshold, peak)
-    mask = label_lesions(grown, exam.geometry) > 0
+def judged(
+    truth: SimulatedExam,
+    breast: BreastMask,
+    probability: np.ndarray,
+    described: ModelDescription,
+    refinement: Bundle | None,
+) -> Row:
+    """What is drawn by a probability, and what is right of it."""
+    exam, tumor, inside = truth.exam, truth.tumor.numpy(), breast.labels > 0
+    drawn = outlined(probability, exam, breast, described, refinement, torch.device("cpu"), Events())
+    mask = label_lesions(drawn, exam.geometry) > 0
     # Splinters of a lesion are none, wherever they are.
     measures = evaluate_case(mask, label_lesions(tumor, exam.geometry), exam.geometry)
     kept = ("dice", "hd95_mm", "lesions_reference", "lesions_found", "lesions_predicted", "false_positives")
     bins = calibration_bins(probability, tumor, inside)
-    unseen = faint(gain, tumor, truth.breast.numpy() > 0, SPACING_MM)
+    unseen = faint(exam.first_post - exam.pre, tumor, truth.breast.numpy() > 0, SPACING_MM)
     seen = match_lesions(mask, label_lesions(tumor & ~unseen, exam.geometry) > 0)
     return {
         **{name: measures[name] for name in kept},

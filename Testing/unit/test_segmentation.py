@@ -4,6 +4,7 @@ import time
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 
 from BreastTumorSegLib.core.geometry import Geometry
 from BreastTumorSegLib.core.result import LEFT, RIGHT
@@ -50,6 +51,20 @@ def test_no_plane_is_lost_on_the_way_there_and_back(size):
     there = resample(ones, geometry, grid)
     assert there.min() == pytest.approx(1.0)
     assert resample(there, grid, geometry).min() == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("direction", [Geometry((1, 1, 1), (1, 1, 1)).direction, SAGITTAL])
+@pytest.mark.parametrize(("start", "touches"), [((12, 9, 7), True), ((-2, 20, 14), True), ((400, 0, 0), False)])
+def test_a_window_has_the_values_that_it_has_in_the_whole(direction, start, touches):
+    """It is told from the part of the source around it: inside, across the edge, and beyond it."""
+    whole = Geometry((31, 26, 17), (1.3, 1.1, 2.2), (-13.0, -11.0, -15.0), direction)
+    values = np.random.default_rng(1).normal(size=whole.shape).astype(np.float32)
+    origin = tuple((whole.matrix @ [*start, 1])[:3].tolist())
+    window = Geometry((9, 7, 8), (1.0, 1.0, 1.0), origin)
+    expected = sitk.Resample(whole.image(values), list(window.size), sitk.Transform(), sitk.sitkLinear, origin)
+    found = resample(values, whole, window)
+    assert found == pytest.approx(sitk.GetArrayFromImage(expected), abs=1e-5)
+    assert found.any() == touches
 
 
 def test_crop_keeps_voxels_where_they_are():
