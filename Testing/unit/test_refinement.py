@@ -6,13 +6,17 @@ import torch
 from pydantic import ValidationError
 
 import training_runs
+from BreastTumorSegLib.core.errors import ModelError
 from BreastTumorSegLib.core.events import Events
 from BreastTumorSegLib.core.exam import Exam, Phase, PhaseTable, TimeSource
 from BreastTumorSegLib.core.geometry import Geometry
-from BreastTumorSegLib.networks.bundle import Bundle, ModelDescription
+from BreastTumorSegLib.core.models import refinement_of
+from BreastTumorSegLib.networks.bundle import Bundle, ModelDescription, save_bundle
+from BreastTumorSegLib.networks.catalogue import build_network
 from BreastTumorSegLib.segmentation import runtimes
 from BreastTumorSegLib.segmentation.breast import BreastMask
-from BreastTumorSegLib.segmentation.refinement import refined
+from BreastTumorSegLib.segmentation.refinement import load_refinement, outlined, refined
+from BreastTumorSegLib.segmentation.tumor import grow
 from BreastTumorSegLib.training.config import TrainingConfig
 from BreastTumorSegLib.training.simulated import SimulatedSource
 
@@ -138,3 +142,37 @@ def test_candidates_of_a_tumour_model_are_learned_from(tmp_path):
             among = tumor.flatten()[volume.tumor_voxels].float().mean()
             assert among >= 0.5  # half are of the tumour, and so are some candidates
     assert any(volume.maps.max() > 200 for volume in volumes)
+
+
+def test_candidates_are_drawn_by_the_second_network_or_grown_without_one(monkeypatch):
+    monkeypatch.setattr(runtimes, "openvino", lambda: None)
+    probability = blob((40, 25, 45), 8, 0.95)
+    gain = 50 * (blob((40, 25, 45), 10, 1) > 0.5)
+    phases = tuple(Phase(f"phase {n}", (), 100.0 * n, TimeSource.MAMA_MIA, GRID) for n in range(2))
+    exam = Exam(PhaseTable(phases), np.stack([np.full(GRID.shape, 100.0), 100.0 + gain]).astype(np.float32))
+    inside = np.ones(GRID.shape, bool)
+    breast = BreastMask(inside.astype(np.uint8), inside, GRID)
+    first = ModelDescription(**training_runs.model(threshold=0.5, peak=0.8))
+    given = (probability, exam, breast, first)
+    grown = outlined(*given, None, CPU, Events())
+    assert np.array_equal(grown, grow(probability, gain, inside, GRID, 0.5, 0.8))
+    second = Bundle(described(threshold=0.3), "", Agrees([]))
+    drawn = outlined(*given, second, CPU, Events())
+    assert drawn.dtype == bool and np.array_equal(drawn, refined(*given[:3], second, 0.5, 0.8, CPU, Events()) >= 0.3)
+    assert 0 < drawn.sum() != grown.sum()
+
+
+def test_a_tumour_model_names_the_network_that_draws_what_it_finds(tmp_path, monkeypatch):
+    network = build_network(described().network)
+    save_bundle(network, described(name="second"), tmp_path)
+    first = ModelDescription(**training_runs.model(refined_by="second"))
+    save_bundle(build_network(first.network), first, tmp_path)
+    assert load_refinement(Bundle(first, "", network), tmp_path).description.name == "second"
+    assert load_refinement(Bundle(ModelDescription(**training_runs.model()), "", network), tmp_path) is None
+    monkeypatch.setenv("BREASTTUMORSEG_MODELS", str(tmp_path))
+    assert refinement_of(first.name) == "second" and refinement_of("second") is None
+    (tmp_path / "second" / "weights.safetensors").unlink()
+    with pytest.raises(ModelError, match="the weights are missing"):
+        load_refinement(Bundle(first, "", network), tmp_path)
+    with pytest.raises(ValidationError, match="tumour models with contrast"):
+        described(refined_by="second")
