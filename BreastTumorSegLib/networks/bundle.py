@@ -93,8 +93,8 @@ class ModelDescription(BaseModel):
         inputs = len(self.phases) + (self.task == "refinement")
         if self.phases != "all" and not self.maps and self.network.in_channels != inputs:
             raise ValueError(f"a network for {inputs} channels is needed, not {self.network}")
-        if self.task == "refinement" and self.phases == "all":
-            raise ValueError("a network for refinement takes the first phases, not all of them")
+        if self.task == "refinement" and (self.phases == "all" or self.field != "breast"):
+            raise ValueError("a network for refinement takes the first phases, not all of them, of the breasts")
         return self
 
     def probability(self, logits: Tensor) -> Tensor:

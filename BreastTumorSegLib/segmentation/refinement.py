@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from scipy import ndimage
 from torch import Tensor
+from torch.nn import functional
 
 from BreastTumorSegLib.core.boxes import Box, bounding_box, widened
 from BreastTumorSegLib.core.events import Events
@@ -83,25 +84,34 @@ def refined(
         OutOfMemoryError: Memory ran out after every fallback.
         Cancelled: On request.
     """
-    if not (probability >= peak).any():
+    sure = _sure(probability, threshold, peak)
+    if not sure.any():
         return np.zeros(exam.geometry.shape, np.float32)
     described, engine = bundle.description, Engine(bundle, device, events)
     grid, _ = seen_by(described, breast, exam.geometry)
     likely = resample(probability, exam.geometry, grid)
     scale = _scale(exam, breast, bundle)
-    labels, _ = ndimage.label(likely >= threshold, np.ones((3, 3, 3)))
+    # A quarter of a voxel keeps candidates that are small on the exam's grid.
+    labels, _ = ndimage.label(resample(sure, exam.geometry, grid) >= 0.25, np.ones((3, 3, 3)))
     fine = np.zeros(grid.shape, np.float32)
     for number, found in enumerate(ndimage.find_objects(labels), start=1):
         events.check()
-        if likely[found][labels[found] == number].max() < peak:
-            continue
         window = _window(found, grid, described.network.multiple)
         image = _image(exam, bundle, scale, crop(grid, window), likely[window])
         near = ndimage.distance_transform_edt(labels[window] != number, grid.spacing_zyx) <= REACH_MM
-        logits = engine.predict(image, torch.from_numpy(near))
+        logits = engine.predict(_padded(image, described.network.multiple), torch.from_numpy(near))
         told = described.probability(logits[0]).numpy()
         fine[window] = np.maximum(fine[window], np.where(near, told, 0))
     return within_breasts(fine, grid, breast.labels, exam.geometry)
+
+
+def _sure(probability: np.ndarray, threshold: float, peak: float) -> np.ndarray:
+    """The connected parts of a probability over the threshold that reach the peak, bool (Z, Y, X)."""
+    labels, count = ndimage.label(probability >= threshold, np.ones((3, 3, 3)))
+    kept = np.zeros(count + 1, bool)
+    kept[np.unique(labels[probability >= peak])] = True
+    kept[0] = False
+    return kept[labels]
 
 
 def _scale(exam: Exam, breast: BreastMask, bundle: Bundle) -> IntensityScale:
@@ -130,3 +140,10 @@ def _image(exam: Exam, bundle: Bundle, scale: IntensityScale, grid: Geometry, li
     chosen = bundle.description.phases_of(exam.times)
     phases = np.stack([resample(exam.data[index], exam.geometry, grid) for index in chosen])
     return torch.cat([scale(torch.from_numpy(phases)), torch.from_numpy(likely)[None]])
+
+
+def _padded(image: Tensor, multiple: int) -> Tensor:
+    """As in training beyond the field: phases with their minimum, the probability with 0, at the far ends."""
+    pads = [n for size in reversed(image.shape[1:]) for n in (0, max(-size % multiple, 2 * multiple - size))]
+    phases = functional.pad(image[:-1], pads, value=float(image[:-1].min()))
+    return torch.cat([phases, functional.pad(image[-1:], pads)])

@@ -93,7 +93,8 @@ def calibrate(
 ) -> Calibration:
     """Choose temperature, threshold and peak for a tumour model with contrast.
 
-    The temperature has the least cross-entropy over the voxels of the breasts.
+    The temperature has the least cross-entropy over the voxels of the breasts. Threshold and peak are the best ones for
+    growing, also of a model that names a network for refinement.
 
     Args:
         breast: The model that finds the breasts.

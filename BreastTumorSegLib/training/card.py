@@ -49,6 +49,8 @@ def card(config: TrainingConfig, network: nn.Module, learned_from: str, step: in
     model, phases = config.model, " and ".join(config.model.phase_names)
     millions = sum(parameter.numel() for parameter in network.parameters()) / 1e6
     maps = f" and maps of {model.maps}" if model.maps else ""
+    if isinstance(config.data, SimulatedData) and config.data.coarse:
+        maps = f" and the probability of a tumour model, in training {' or '.join(config.data.coarse)}"
     rows = {
         "Network": f"{model.network.name}, {millions:.2f} M parameters",
         "Input": f"{phases}{maps}, {model.spacing_mm:g} mm, {model.normalisation}, of the {model.field}",

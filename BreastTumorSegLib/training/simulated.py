@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -83,7 +83,8 @@ class SimulatedSource:
         facts |= {"version": SIMULATION, "seed": self._first_seed + number, "spacing": self._description.spacing_mm}
         facts |= {"site": self._site(number)}
         if self._data.coarse:
-            facts |= {"coarse": self._coarse(number).sha256}
+            coarse = self._coarse(number)
+            facts |= {"coarse": coarse.sha256, "described": coarse.description.model_dump(mode="json")}
         return self._cache.entry(self._cache.key((), facts), lambda folder: _save_volume(self._made(number), folder))
 
     def _made(self, number: int) -> TrainingVolume:
@@ -98,7 +99,12 @@ class SimulatedSource:
         return self._data.sites[number % len(self._data.sites)]
 
     def _coarse(self, number: int) -> Bundle:
-        return find_bundle(self._data.coarse[number % len(self._data.coarse)], "tumor")
+        """Every model meets every site."""
+        return self._coarse_models[number // len(self._data.sites) % len(self._coarse_models)]
+
+    @cached_property
+    def _coarse_models(self) -> list[Bundle]:
+        return [find_bundle(named, "tumor") for named in self._data.coarse]
 
     def _with_candidates(self, number: int) -> TrainingVolume:
         """The exam of a number as a network for refinement sees it."""

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from held_out import say
+from held_out import JUDGED_IN, say
 from real_exams import DATA, real_exams, told
 from stress import Row, judged
 
@@ -33,7 +33,6 @@ from BreastTumorSegLib.training.config import TrainingConfig, read_config
 from BreastTumorSegLib.training.run import train
 
 TEST_SEEDS = 745_000
-JUDGED_IN = ("clean", "strong background", "no lesion", "lesion under 8 mm")
 PEAKS = (0.5, 0.7, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998)
 MOST_FALSE = 0.5
 """False lesions an exam: networks are compared where each has at most so many, since some are surer than others."""
@@ -74,7 +73,8 @@ def judge(networks: dict[str, Bundle], patients: int, data: Path) -> None:
     say(f"| | Dice | lesions found | false lesions an exam |{heads}\n|{'---|' * (7 if real else 4)}")
     for name, bundle in networks.items():
         peak, rows = _at_its_best(bundle, exams)
-        cells = f"{_mean(rows, 'dice'):.2f} | {_found(rows):.2f} | {_mean(rows, 'false_positives'):.2f}"
+        with_lesion = [row for row in rows if row["lesions_reference"]]
+        cells = f"{_mean(with_lesion, 'dice'):.2f} | {_found(rows):.2f} | {_mean(rows, 'false_positives'):.2f}"
         if real:
             cells += f" | {told(*(seen.lesions(bundle, peak) for seen in real))}"
         say(f"| {name} | {cells} |")
@@ -88,10 +88,10 @@ def _exam(condition: str, seed: int) -> tuple[SimulatedExam, BreastMask]:
 
 def _at_its_best(bundle: Bundle, exams: Sequence[tuple[SimulatedExam, BreastMask]]) -> tuple[float, list[Row]]:
     """The lowest peak with few enough false lesions, or the highest; and what is found with it."""
-    told = [tumor_probability(truth.exam, breast, bundle, torch.device("cpu"), Events()) for truth, breast in exams]
+    said = [tumor_probability(truth.exam, breast, bundle, torch.device("cpu"), Events()) for truth, breast in exams]
     for peak in PEAKS:
         described = bundle.description.model_copy(update={"peak": peak})
-        rows = [judged(*exam, each, described, None) for exam, each in zip(exams, told, strict=True)]
+        rows = [judged(*exam, each, described, None) for exam, each in zip(exams, said, strict=True)]
         if _mean(rows, "false_positives") <= MOST_FALSE:
             break
     return peak, rows

@@ -17,6 +17,8 @@ from BreastTumorSegLib.training.volumes import TrainingVolume
 
 SPACING_MM = 2.0
 TEST_SEEDS, THRESHOLD_SEEDS, PHASE_SEEDS = 700_000, 710_000, 720_000
+JUDGED_IN = ("clean", "strong background", "no lesion", "lesion under 8 mm")
+"""Conditions where not all of them can be measured."""
 THRESHOLD_EXAMS = 4
 THRESHOLDS = tuple(float(1 / (1 + np.exp(-logit))) for logit in np.arange(-5, 9.5, 0.5))
 """Even steps of the logit: networks that saw a tumour in most patches are sure of it too often, and others never."""

@@ -3,7 +3,7 @@
     python Testing/benchmarks/inserted.py MODEL... [--places 3] [--data ../shared/data]
 
 A MODEL is the name or the folder of a tumour model's bundle. The exams, their breasts and all that enhances there are
-real; the lesions are bright as a known one in a third exam. All models see the same ones.
+real; the lesions are as bright as the known one in the second patient's other breast. All models see the same ones.
 """
 
 from __future__ import annotations
@@ -33,6 +33,9 @@ SHADING = (0.6, 1.6)
 """A coil makes tissue so much darker or brighter at most."""
 EDGE_MM, ROUGHNESS_MM, ROUGH_MM = 1.2, 1.5, 4.0
 """Of a lesion's outline: how soft it is, how far it departs from an ellipsoid, and over what length."""
+
+LEAST_OVERLAP = 0.2
+"""Dice from which a lesion counts as found: what the exam has of its own may touch it."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +89,7 @@ def _lesion(exam: Exam, inside: np.ndarray, diameter: float, random: np.random.G
     offsets = np.meshgrid(*along, indexing="ij")
     distance = np.sqrt(sum((axis / random.uniform(0.8, 1.2)) ** 2 for axis in offsets))
     rough = ndimage.gaussian_filter(random.normal(size=distance.shape), ROUGH_MM / spacing)
-    depth = diameter / 2 - distance + ROUGHNESS_MM * rough / rough.std()
+    depth = diameter / 2 - distance + ROUGHNESS_MM * (rough - rough.mean()) / rough.std()
     return np.clip(depth / EDGE_MM + 0.5, 0, 1).astype(np.float32), box
 
 
@@ -116,7 +119,8 @@ def _found(case: Case, name: str) -> tuple[bool, float]:
     """Whether a model reports the lesion, and the Dice of what it reports there."""
     labels = Seen(case.exam, case.seen.breast).lesions(find_bundle(name, "tumor"))
     touching = np.setdiff1d(labels[case.lesion], [0])
-    return bool(len(touching)), dice(np.isin(labels, touching), case.lesion)
+    overlap = dice(np.isin(labels, touching), case.lesion, empty=0.0)
+    return overlap >= LEAST_OVERLAP, overlap
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from multiprocessing import get_context
 
 import numpy as np
 import torch
-from held_out import say
+from held_out import JUDGED_IN, say
 from scipy import ndimage
 
 from BreastTumorSegLib.core.events import Events
@@ -32,11 +32,10 @@ from BreastTumorSegLib.segmentation.refinement import refined
 from BreastTumorSegLib.segmentation.tumor import grow, tumor_probability
 
 SEEDS = 746_000
-CONDITIONS = ("clean", "strong background", "no lesion", "lesion under 8 mm")
 CPU = torch.device("cpu")
 GROWING = "growing"
 PEAKS = {"": None, ", candidates from 0.5 on": 0.5, ", candidates from 0.2 on": 0.2}
-"""What a candidate has somewhere; None is the first network's own peak."""
+"""What a candidate has somewhere, and its threshold at most; None is the first network's own peak and threshold."""
 
 Row = dict[str, float | str]
 
@@ -51,7 +50,7 @@ def main() -> None:
     parser.add_argument("--first-seed", type=int, default=SEEDS)
     options = parser.parse_args()
     seeds = range(options.first_seed, options.first_seed + options.exams)
-    cells = [(site, condition, seed) for seed in seeds for site in SITES for condition in CONDITIONS]
+    cells = [(site, condition, seed) for seed in seeds for site in SITES for condition in JUDGED_IN]
     work = partial(measure, coarse=options.coarse, refinement=options.refinement, spacing=options.spacing)
     with ProcessPoolExecutor(os.cpu_count(), get_context("spawn"), torch.set_num_threads, (1,)) as pool:
         rows = [row for rows in pool.map(work, cells) for row in rows]
@@ -81,7 +80,7 @@ def measure(cell: tuple[str, str, int], coarse: str, refinement: str, spacing: f
         kept = label_lesions(mask, exam.geometry) > 0
         found = evaluate_case(kept, label_lesions(tumor, exam.geometry), exam.geometry)
         facts = {name: found[name] for name in ("dice", "lesions_reference", "lesions_found", "false_positives")}
-        rows.append({"method": method, "site": site, "score": dice(kept, tumor, empty=1.0), **facts})
+        rows.append({"method": method, "score": dice(kept, tumor, empty=1.0), **facts})
     return rows
 
 
@@ -93,7 +92,7 @@ def confirmed(grown: np.ndarray, close: np.ndarray) -> np.ndarray:
 
 def report(method: str, rows: list[Row]) -> None:
     """A line of the table."""
-    values = {name: np.array([row[name] for row in rows], float) for name in rows[0] if name not in ("method", "site")}
+    values = {name: np.array([row[name] for row in rows], float) for name in rows[0] if name != "method"}
     share = values["lesions_found"].sum() / values["lesions_reference"].sum()
     where = values["dice"][values["lesions_found"] > 0].mean()
     false = values["false_positives"].mean()
