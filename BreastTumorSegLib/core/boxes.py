@@ -36,6 +36,14 @@ def widened(box: Box, margin: tuple[int, int, int], shape: tuple[int, ...]) -> B
     return z, y, x
 
 
+def shifted(box: Box, within: Box) -> Box:
+    """A box that was told in indices of another one, in those of the whole array."""
+    z, y, x = (
+        slice(outer.start + part.start, outer.start + part.stop) for part, outer in zip(box, within, strict=True)
+    )
+    return z, y, x
+
+
 def united(a: Box, b: Box) -> Box:
     """The tight box around two boxes; an empty one adds nothing."""
     if NOWHERE in (a, b):

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from scipy import ndimage
 from torch import Tensor
 
+from BreastTumorSegLib.core.boxes import Box, shifted, widened
 from BreastTumorSegLib.core.boxes import bounding_box as tight_box
-from BreastTumorSegLib.core.boxes import widened
 from BreastTumorSegLib.core.events import Events
 from BreastTumorSegLib.core.exam import Exam, first_post_index
 from BreastTumorSegLib.core.geometry import Geometry
@@ -102,19 +105,44 @@ def grow(
     Raises:
         Cancelled: On request.
     """
-    events = events or Events()
     mask = np.zeros(probability.shape, bool)
+    for part in grown_parts(probability, subtraction, allowed, geometry, threshold, peak, events):
+        mask[part.box] |= part.mask
+    return mask
+
+
+@dataclass(frozen=True)
+class GrownPart:
+    """A component of the probability, grown: its highest probability, and its mask in a box of the volume."""
+
+    surest: float
+    box: Box
+    mask: np.ndarray
+
+
+def grown_parts(
+    probability: np.ndarray,
+    subtraction: np.ndarray,
+    allowed: np.ndarray,
+    geometry: Geometry,
+    threshold: float,
+    peak: float = 0.0,
+    events: Events | None = None,
+) -> Iterator[GrownPart]:
+    """What `grow` puts together, part by part."""
+    events = events or Events()
     seeds = probability >= threshold
     z, y, x = (int(np.ceil(GROW_REACH_MM / step)) for step in geometry.spacing_zyx)
-    around = widened(tight_box(seeds), (z, y, x), mask.shape)
-    sure, gain, free, grown = (volume[around] for volume in (probability, subtraction, allowed, mask))
+    around = widened(tight_box(seeds), (z, y, x), probability.shape)
+    sure, gain, free = (volume[around] for volume in (probability, subtraction, allowed))
     labels, _ = ndimage.label(seeds[around], np.ones((3, 3, 3)))
     for label, found in enumerate(ndimage.find_objects(labels), start=1):
         events.progress("tumor", 1, 1)
-        if sure[found][labels[found] == label].max() >= peak:
+        surest = float(sure[found][labels[found] == label].max())
+        if surest >= peak:
             box = widened(found, (z, y, x), labels.shape)
-            grown[box] |= _grow_one(labels[box] == label, gain[box], free[box], geometry.spacing_zyx)
-    return mask
+            mask = _grow_one(labels[box] == label, gain[box], free[box], geometry.spacing_zyx)
+            yield GrownPart(surest, shifted(box, around), mask)
 
 
 def _grow_one(

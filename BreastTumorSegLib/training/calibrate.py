@@ -24,7 +24,7 @@ from BreastTumorSegLib.phantom.variation import varied
 from BreastTumorSegLib.segmentation.breast import segment_breast
 from BreastTumorSegLib.segmentation.lesions import label_lesions
 from BreastTumorSegLib.segmentation.resample import crop
-from BreastTumorSegLib.segmentation.tumor import grow, tumor_probability
+from BreastTumorSegLib.segmentation.tumor import grown_parts, tumor_probability
 
 SEEDS = 720_000
 """Of the exams; `docs/weights.md` says which seeds are for what."""
@@ -115,11 +115,15 @@ def calibrate(
     if not any(each.breast.any() for each in seen):
         raise ModelError(f"{breast.description.name!r} finds no breast.", "Install a whole-breast model.")
     temperature = _temperature(seen)
-    pairs = [(threshold, peak) for threshold in THRESHOLDS for peak in PEAKS if peak >= threshold]
+    judged: dict[tuple[float, float], list[tuple[float, int]]] = {}
+    for number, each in enumerate(seen):
+        events.progress("choose", number, len(seen))
+        for threshold in THRESHOLDS:
+            for peak, found in _judged(each, temperature, threshold):
+                judged.setdefault((threshold, peak), []).append(found)
     choices = []
-    for number, pair in enumerate(pairs):
-        events.progress("choose", number, len(pairs))
-        score, false = np.mean([_judged(each, temperature, *pair) for each in seen], axis=0)
+    for pair, found_by_exam in judged.items():
+        score, false = np.mean(found_by_exam, axis=0)
         choices.append(Calibration(round(temperature, 3), *pair, round(float(score), 4), round(float(false), 3)))
     return best(choices)
 
@@ -154,9 +158,16 @@ def _temperature(seen: Sequence[_Seen]) -> float:
     return float(np.exp(minimize_scalar(cross_entropy, bounds=(-2, 3), method="bounded").x))
 
 
-def _judged(seen: _Seen, temperature: float, threshold: float, peak: float) -> tuple[float, int]:
-    """An exam's score, and how many false lesions it has."""
+def _judged(seen: _Seen, temperature: float, threshold: float) -> Iterator[tuple[float, tuple[float, int]]]:
+    """For every peak an exam's score, and how many false lesions it has. Growing takes the time, and is done once."""
     probability = np.where(seen.breast, 1 / (1 + np.exp(-seen.logits / temperature)), 0)
-    grown = grow(probability, seen.gain, seen.breast, seen.geometry, threshold, peak)
-    mask = label_lesions(grown, seen.geometry) > 0
-    return dice(mask, seen.tumor, empty=1.0), match_lesions(mask, seen.tumor).false_positives
+    parts = list(grown_parts(probability, seen.gain, seen.breast, seen.geometry, threshold))
+    for peak in PEAKS:
+        if peak < threshold:
+            continue
+        mask = np.zeros(seen.tumor.shape, bool)
+        for part in parts:
+            if part.surest >= peak:
+                mask[part.box] |= part.mask
+        kept = label_lesions(mask, seen.geometry) > 0
+        yield peak, (dice(kept, seen.tumor, empty=1.0), match_lesions(kept, seen.tumor).false_positives)

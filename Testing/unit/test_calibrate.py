@@ -40,16 +40,21 @@ def test_a_description_gives_probabilities_at_its_temperature():
     assert warm.probability(torch.tensor([0.0, 4.0])).tolist() == pytest.approx([0.5, 1 / (1 + np.exp(-2))])
 
 
+def at_095(exam, temperature):
+    """What is judged with a threshold of 0.5 and a peak of 0.95."""
+    return dict(_judged(exam, temperature, 0.5))[0.95]
+
+
 def test_an_exam_scores_its_dice_or_that_nothing_is_found():
     centre = np.indices(SHAPE) - np.array([10, 12, 12])[:, None, None, None]
     tumor = (centre**2).sum(0) <= 16
     sure = np.where(tumor, 4.0, -8.0)
-    score, false = _judged(seen(sure, tumor), 1.0, 0.5, 0.95)
+    score, false = at_095(seen(sure, tumor), 1.0)
     assert score == pytest.approx(1.0, abs=0.02) and false == 0
-    assert _judged(seen(sure, tumor), 2.0, 0.5, 0.95) == (0.0, 0)  # at this temperature its peak is 0.88
+    assert at_095(seen(sure, tumor), 2.0) == (0.0, 0)  # at this temperature its peak is 0.88
     nothing = np.zeros(SHAPE, bool)
-    assert _judged(seen(np.full(SHAPE, -8.0), nothing), 1.0, 0.5, 0.95) == (1.0, 0)
-    assert _judged(seen(sure, nothing), 1.0, 0.5, 0.95) == (0.0, 1)
+    assert at_095(seen(np.full(SHAPE, -8.0), nothing), 1.0) == (1.0, 0)
+    assert at_095(seen(sure, nothing), 1.0) == (0.0, 1)
 
 
 def test_the_best_score_is_taken_among_choices_with_few_false_lesions():
