@@ -62,9 +62,9 @@ def test_a_complete_installation_is_ready(tmp_path):
     assert {(model["name"], model["task"], model["default"], model["ok"]) for model in report["models"]} == {
         ("breast-unet", "breast", True, True),
         ("clusters-noncontrast", "clusters", True, True),
-        ("tumor-multi-phase", "tumor", False, True),
+        ("tumor-multi-phase", "tumor", True, True),
         ("tumor-noncontrast", "tumor", False, True),
-        ("tumor-resunet", "tumor", True, True),
+        ("tumor-resunet", "tumor", False, True),
     }
     assert [folder["name"] for folder in report["folders"]] == ["results", "temporary"]
     assert not (tmp_path / "new").exists() and report["system"]["BreastTumorSeg"] == __version__
@@ -130,7 +130,7 @@ def test_a_damaged_registry(bundles, content):
 
 def test_no_default_model(bundles):
     content = json.loads((bundles / "registry.json").read_text())
-    content["tumor-resunet"]["default"] = False
+    content["tumor-multi-phase"]["default"] = False
     (bundles / "registry.json").write_text(json.dumps(content))
     assert doctor.examine().remedies == ("Install the models again: none is the default for tumor.",)
 
