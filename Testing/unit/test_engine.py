@@ -10,7 +10,7 @@ from torch import nn
 
 from BreastTumorSegLib.core.errors import Cancelled, InputError, OutOfMemoryError
 from BreastTumorSegLib.core.events import Events
-from BreastTumorSegLib.networks.bundle import Bundle, ModelDescription, default_model, load_bundle
+from BreastTumorSegLib.networks.bundle import Bundle, ModelDescription, load_bundle
 from BreastTumorSegLib.networks.inputs import bounding_box, normalised, pad_to_multiple
 from BreastTumorSegLib.networks.resunet import ResUNetConfig, resunet
 from BreastTumorSegLib.phantom.simulate import simulate_exam
@@ -30,6 +30,10 @@ needs_openvino = pytest.mark.skipif(openvino() is None, reason="OpenVINO is not 
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path_factory, monkeypatch):
     monkeypatch.setenv("BREAST_TUMOR_SEG_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+SHIPPED = {"breast": "breast-unet", "tumor": "tumor-resunet"}
+"""Networks whose instance normalisation windows must keep; those that take times are in `test_phases_runtime`."""
 
 
 class Pointwise(nn.Module):
@@ -106,7 +110,7 @@ def inputs():
     """What each shipped network sees of a simulated exam: (C, Z, Y, X), and where the breasts are."""
     found = {}
     for task in ("breast", "tumor"):
-        description = load_bundle(default_model(task), task).description
+        description = load_bundle(SHIPPED[task], task).description
         exam = simulate_exam("DUKE", 100, description.spacing_mm, phases=2)
         box = bounding_box(exam.breast > 0, 5) if task == "tumor" else (slice(None),) * 3
         image = normalised(exam.data[: len(description.phases)][(slice(None), *box)], description.normalisation)
@@ -116,7 +120,7 @@ def inputs():
 
 @pytest.mark.parametrize("task", ["breast", "tumor"])
 def test_frozen_statistics_change_nothing(task, inputs):
-    bundle = load_bundle(default_model(task), task)
+    bundle = load_bundle(SHIPPED[task], task)
     runtime = TorchRuntime(bundle, CPU)
     image = inputs[task][0][None, :, :64, :64, :64]
     with torch.inference_mode():
@@ -162,7 +166,7 @@ def tiled_and_whole(bundle, image, wanted, edge, monkeypatch):
 @pytest.mark.parametrize("task", ["breast", "tumor"])
 def test_windows_give_the_same_answer_as_the_whole(task, inputs, monkeypatch):
     """On the shipped networks. They see 62 voxels far at most, so a halo of 64 leaves rounding alone."""
-    bundle, image = load_bundle(default_model(task), task), inputs[task][0]
+    bundle, image = load_bundle(SHIPPED[task], task), inputs[task][0]
     part = image[:, 16:40, 16:48]
     strip = torch.cat([part, part.flip(-1), part], -1)[..., :232]
     monkeypatch.setattr(engine, "HALO_SHARE", 0.4)
@@ -171,7 +175,7 @@ def test_windows_give_the_same_answer_as_the_whole(task, inputs, monkeypatch):
 
 
 def test_the_usual_halo_is_deep_enough_for_tumours(inputs, monkeypatch):
-    bundle, (image, wanted) = load_bundle(default_model("tumor"), "tumor"), inputs["tumor"]
+    bundle, (image, wanted) = load_bundle(SHIPPED["tumor"], "tumor"), inputs["tumor"]
     tiled, whole = tiled_and_whole(bundle, image, wanted, 64, monkeypatch)
     assert (tiled[~wanted] == NEVER).all()
     first, second = (bundle.description.probability(each) >= bundle.description.threshold for each in (tiled, whole))
@@ -382,7 +386,7 @@ def test_a_job_stops_between_windows(monkeypatch):
 @needs_openvino
 @pytest.mark.parametrize("task", ["breast", "tumor"])
 def test_openvino_agrees_with_pytorch(task, inputs):
-    bundle = load_bundle(default_model(task), task)
+    bundle = load_bundle(SHIPPED[task], task)
     single = bundle.description.model_copy(update={"bfloat16_dice_change": None})
     reference, runtime = TorchRuntime(bundle, CPU), OpenVinoRuntime(Bundle(single, bundle.sha256, bundle.network))
     image = inputs[task][0][None, :, :48, :56, :64]
@@ -399,7 +403,7 @@ def test_openvino_agrees_with_pytorch(task, inputs):
 
 @needs_openvino
 def test_a_pass_of_openvino_stops_within_a_second():
-    bundle = load_bundle(default_model("tumor"), "tumor")
+    bundle = load_bundle(SHIPPED["tumor"], "tumor")
     events, runtime = Events(), OpenVinoRuntime(bundle)
     image = torch.randn(1, 2, 160, 160, 160)
     runtime.logits(image[..., :64, :64, :64], None, events)  # converted beforehand
