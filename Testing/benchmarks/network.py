@@ -24,7 +24,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from BreastTumorSegLib.core.events import Events
 from BreastTumorSegLib.core.machine import memory_mb, worker_threads
 from BreastTumorSegLib.metrics.overlap import dice
-from BreastTumorSegLib.networks.bundle import Bundle, default_model, load_bundle
+from BreastTumorSegLib.networks.bundle import Bundle, load_bundle
 from BreastTumorSegLib.networks.inputs import bounding_box, normalised, pad_to_multiple
 from BreastTumorSegLib.networks.resunet import PUBLISHED, resunet
 from BreastTumorSegLib.phantom.simulate import simulate_exam
@@ -135,7 +135,7 @@ def accuracy(bundle: Bundle, cases: int) -> None:
 def published(repeats: int) -> None:
     """The published widths with random weights at 1 mm, where the engine looks at candidates first."""
     torch.manual_seed(0)
-    template = load_bundle(default_model("tumor"), "tumor").description
+    template = load_bundle("tumor-resunet", "tumor").description
     description = template.model_copy(
         update={"name": "published", "network": PUBLISHED, "spacing_mm": 1.0, "bfloat16_dice_change": 0.0}
     )
@@ -229,7 +229,7 @@ def main() -> None:
     if arguments.published:
         published(arguments.repeats)
         return
-    bundle = load_bundle(default_model("tumor"), "tumor")
+    bundle = load_bundle("tumor-resunet", "tumor")
     say(f"The engine computes in {'bfloat16' if openvino() and has_bfloat16() else 'float32'} where that is allowed.\n")
     shipped(bundle, arguments.repeats)
     limit(growth(bundle, arguments.repeats))

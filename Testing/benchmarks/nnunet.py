@@ -19,7 +19,7 @@ from network import CPU, say
 
 from BreastTumorSegLib.core.events import Events
 from BreastTumorSegLib.core.machine import worker_threads
-from BreastTumorSegLib.networks.bundle import Bundle, default_model, load_bundle
+from BreastTumorSegLib.networks.bundle import Bundle, load_bundle
 from BreastTumorSegLib.networks.resunet import ResUNetConfig
 from BreastTumorSegLib.segmentation import engine
 from BreastTumorSegLib.segmentation.inference import limit_threads
@@ -69,7 +69,7 @@ def our_bundle() -> Bundle:
         norm_name=("INSTANCE", {"affine": True}),
     ).eval()
     config = ResUNetConfig(in_channels=2, out_channels=1, channels=WIDTHS, strides=(2, 2, 2, 2, 2))
-    description = load_bundle(default_model("tumor"), "tumor").description.model_copy(
+    description = load_bundle("tumor-resunet", "tumor").description.model_copy(
         update={"name": "dynunet", "network": config, "spacing_mm": 1.0, "bfloat16_dice_change": 0.0}
     )
     return Bundle(description, "random-dynunet", network)
