@@ -10,7 +10,7 @@ from BreastTumorSegLib.phantom.anatomy import Body, draw_body
 from BreastTumorSegLib.phantom.decoys import Decoy
 from BreastTumorSegLib.phantom.lesions import LesionPlan, draw_lesion
 from BreastTumorSegLib.phantom.scanner import Scanner
-from BreastTumorSegLib.phantom.sites import Site, draw_times
+from BreastTumorSegLib.phantom.sites import Site, draw_injection, draw_times
 from BreastTumorSegLib.phantom.tofts import Sequence
 
 
@@ -22,6 +22,7 @@ class Draft:
         body: The patient.
         side: -1 right or 1 left for an exam of one breast, 0 for both.
         times: Of the phases, seconds after the pre-contrast phase.
+        injection: Of the contrast agent, in the same seconds.
         scanner: How it acquires.
         sequence: Its pulse sequence.
         lesion: What grows in the breast; None for nothing.
@@ -32,6 +33,7 @@ class Draft:
     body: Body
     side: int
     times: tuple[float, ...]
+    injection: float
     scanner: Scanner
     sequence: Sequence
     lesion: LesionPlan | None
@@ -44,9 +46,10 @@ def draw_draft(site: Site, random: np.random.Generator, spread: float = 0.0) -> 
     body = draw_body(random)
     side = _imaged_side(site, body, random)
     times = draw_times(site, random)
+    injection = draw_injection(site, times, random.spawn(1)[0])
     scanner = Scanner.draw(random, site)
     sequence = Sequence(random.uniform(*site.tr), random.uniform(*site.flip))
-    return Draft(body, side, times, scanner, sequence, draw_lesion(random), spread=spread)
+    return Draft(body, side, times, injection, scanner, sequence, draw_lesion(random), spread=spread)
 
 
 def _imaged_side(site: Site, body: Body, random: np.random.Generator) -> int:

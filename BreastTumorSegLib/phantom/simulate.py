@@ -37,7 +37,8 @@ class SimulatedExam:
 
     Attributes:
         data: (T, Z, Y, X) float32, arbitrary units.
-        times: Seconds after the pre-contrast phase, which is also the injection.
+        times: Seconds after the pre-contrast phase.
+        injection: Of the contrast agent, in the same seconds.
         tumor: bool (Z, Y, X), where it is in the first post-contrast phase.
         breast: uint8 (Z, Y, X), 1 right, 2 left.
         tissues: uint8 (Z, Y, X), labels of `phantom.tissues.TISSUES`.
@@ -47,12 +48,18 @@ class SimulatedExam:
 
     data: Tensor
     times: tuple[float, ...]
+    injection: float
     geometry: Geometry
     tumor: Tensor
     breast: Tensor
     tissues: Tensor
     parameters: dict[str, Tensor]
     lesion: LesionPlan | None
+
+    @property
+    def contrast_seconds(self) -> tuple[float, ...]:
+        """How long the contrast agent has been in the body at each phase: 0 for the pre-contrast phase."""
+        return tuple(max(time - self.injection, 0.0) for time in self.times)
 
     @property
     def exam(self) -> Exam:
@@ -109,12 +116,14 @@ def simulate_exam(
     shifts = draft.scanner.shifts(len(times), random)
     if len(times) > 1:  # the outline is drawn where the lesion is first seen
         tumor = displaced(tumor, grid, shifts[first_post_index(times)])
-    data = acquire(draft.scanner, draft.sequence, anatomy, draft.body, times, shifts, random)
+    since_injection = tuple(time - draft.injection for time in times)
+    data = acquire(draft.scanner, draft.sequence, anatomy, draft.body, since_injection, shifts, random)
     stored = _Storage(site.plane if spacing is None else "axial", grid)
     canvas = anatomy.canvas
     return SimulatedExam(
         data=torch.stack([stored(phase) for phase in data]) if stored.sagittal else data,
         times=times,
+        injection=draft.injection,
         geometry=stored.geometry,
         tumor=stored(tumor),
         breast=stored(anatomy.breast),
@@ -215,6 +224,7 @@ def _write_info(exam: SimulatedExam, path: Path, case: str) -> None:
         "simulated": True,
         "imaging_data": {
             "acquisition_times": list(exam.times),
+            "injection_time": exam.injection,
             "num_phases": len(exam.times),
             "pixel_spacing": list(exam.geometry.spacing[:2]),
             "slice_thickness": exam.geometry.spacing[2],

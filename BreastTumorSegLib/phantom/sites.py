@@ -21,7 +21,7 @@ class Site:
         in_plane: Range of the pixel spacing, mm.
         slice: Range of the slice spacing, mm.
         phases: Range of the number of phases, pre-contrast included.
-        first_post: Mean of the first post-contrast phase's time, seconds after the pre-contrast phase.
+        first_post: Mean of the first post-contrast phase's time, seconds after the pre-contrast phase, as recorded.
         interval: Mean time between post-contrast phases, seconds.
         noise: Range of the noise's standard deviation, as a share of the gland's signal.
         flip: Range of the flip angle, degrees.
@@ -52,8 +52,23 @@ LEFT_OUT = "TCGA"
 TRAINING_SITES = tuple(name for name in SITES if name != LEFT_OUT)
 
 
+LONGEST_DELAY_S = 45.0
+"""From the injection to the start of the first post-contrast scan."""
+
+
+def draw_injection(site: Site, times: tuple[float, ...], random: np.random.Generator) -> float:
+    """Time of the injection, in seconds after the pre-contrast phase.
+
+    Scans follow each other without a pause, so that one takes an interval, and shows the contrast of its middle: 150 s
+    after the injection in I-SPY1 (Hylton et al., Radiology 263:663, 2012), though the files have 390 s between it and
+    the pre-contrast phase.
+    """
+    middle = site.interval / 2 + random.uniform(0, LONGEST_DELAY_S)
+    return round(max(times[1] - middle, 0.0), 1) if len(times) > 1 else 0.0
+
+
 def draw_times(site: Site, random: np.random.Generator) -> tuple[float, ...]:
-    """Times of the phases in seconds after the pre-contrast phase, which is injected into right after it."""
+    """Times of the phases in seconds after the pre-contrast phase."""
     count = int(random.integers(site.phases[0], site.phases[1] + 1))
     first = float(np.clip(site.first_post * random.lognormal(-0.016, 0.18), 60, 900))
     step = site.interval * random.lognormal(0, 0.1)

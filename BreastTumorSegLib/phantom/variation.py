@@ -92,14 +92,15 @@ def _scanner(scanner: Scanner, random: np.random.Generator) -> Scanner:
 
 
 def _protocol(draft: Draft, random: np.random.Generator) -> Draft:
-    """In half of the exams other times, 60 to 600 s to the first phase, and another sequence."""
+    """In half of the exams other times, contrast 45 to 300 s old in the first of them, and another sequence."""
     if random.random() < 0.5:
         return draft
     first, interval = _log_uniform(random, 60, 600), _log_uniform(random, 60, 340)
     count = int(random.integers(2, 8))
     times = (0.0, *(round(first + i * interval, 1) for i in range(count)))
     sequence = Sequence(random.uniform(0.0035, 0.012), random.uniform(9, 26))
-    return replace(draft, times=tuple(t for t in times if t < 1300), sequence=sequence)
+    injection = round(max(first - _log_uniform(random, 45, 300), 0.0), 1)
+    return replace(draft, times=tuple(t for t in times if t < 1300), injection=injection, sequence=sequence)
 
 
 def _body(body: Body, random: np.random.Generator) -> Body:

@@ -75,7 +75,7 @@ def _curves(exam: SimulatedExam, random: np.random.Generator) -> np.ndarray:
     tissues, voxels = exam.tissues.numpy()[where], data[:, where]
     chosen = np.concatenate(list(_chosen(tissues, random)))
     curves = percent_enhancement(voxels[0, chosen], voxels[:, chosen], floor=0.0)
-    known = read_at(np.r_[0.0, GRID], np.array(exam.times), curves.T).T
+    known = read_at(np.r_[0.0, GRID], np.array(exam.contrast_seconds), curves.T).T
     return known[:, known.max(axis=0) >= ENHANCING_PE]
 
 

@@ -1,6 +1,7 @@
 """Simulated exams: repeatable, consistent with their ground truth, and shaped like their site."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from BreastTumorSegLib.phantom import grid as grid_module
 from BreastTumorSegLib.phantom.grid import Field, Grid
 from BreastTumorSegLib.phantom.lesions import draw_lesion
 from BreastTumorSegLib.phantom.simulate import _Storage, simulate_exam, write_case
-from BreastTumorSegLib.phantom.sites import SITES, draw_times
+from BreastTumorSegLib.phantom.sites import SITES, draw_injection, draw_times
 from BreastTumorSegLib.phantom.tissues import TISSUES
 
 COARSE = 4.0
@@ -54,6 +55,25 @@ def test_first_post_contrast_times_average_to_those_of_the_collection(name, mean
     random = np.random.default_rng(0)
     first = [draw_times(SITES[name], random)[1] for _ in range(2000)]
     assert np.mean(first) == pytest.approx(mean, rel=0.03)
+
+
+def test_the_first_phase_shows_contrast_of_half_an_interval_and_up_to_45_s_more():
+    times, random = (0.0, 390.0, 690.0), np.random.default_rng(0)
+    ages = [390 - draw_injection(SITES["ISPY1"], times, random) for _ in range(2000)]  # an interval of 300 s
+    assert 150 <= min(ages) < 151 and 194 < max(ages) <= 195
+    assert draw_injection(SITES["ISPY1"], (0.0, 100.0), random) == 0  # not before the pre-contrast phase
+    assert draw_injection(SITES["ISPY1"], (0.0,), random) == 0
+
+
+def test_what_is_seen_depends_on_the_age_of_the_contrast_not_on_the_wait_before_it():
+    soon, late = (
+        simulate_exam("ISPY2", 3, COARSE, phases=3, protocol=replace(SITES["ISPY2"], first_post=first))
+        for first in (200, 400)
+    )
+    assert late.times[1] == pytest.approx(2 * soon.times[1], abs=0.1)
+    assert late.contrast_seconds == pytest.approx(soon.contrast_seconds, abs=0.2)
+    assert late.contrast_seconds[0] == 0 and 46 <= late.contrast_seconds[1] <= 91.1
+    assert torch.allclose(soon.data, late.data, rtol=0.01, atol=1)
 
 
 def test_a_fifth_of_the_exams_has_no_lesion_and_sizes_stay_in_range():

@@ -35,8 +35,8 @@ COARSE = 4.0
     [("ISPY2", 3, 126.7741516, 30, 27105), ("DUKE", 100, 61.9860552, 88, 53043), ("ISPY1", 8, 104.0994296, 0, 29800)],
 )
 def test_a_sites_own_exams_are_what_they_were(site, seed, mean, tumor, breast):
-    """Figures of version 0.1's simulation: what was measured on exams without implants still holds."""
-    exam = simulate_exam(site, seed, COARSE, phases=3)
+    """Figures of version 0.1's simulation, which injected right after the pre-contrast phase."""
+    exam = simulate_exam(site, seed, COARSE, phases=3, change=lambda draft, _: replace(draft, injection=0.0))
     assert float(exam.data.double().mean()) == pytest.approx(mean, rel=1e-5)
     assert (int(exam.tumor.sum()), int((exam.breast > 0).sum())) == (tumor, breast)
 
@@ -162,7 +162,7 @@ def test_an_ingredient_can_be_left_out_and_the_others_stay(left_out):
         new, kept, old = (getattr(each, field.name) for each in (everything, lacking, draft))
         if owners.get(left_out) == field.name:
             assert kept == old
-        elif field.name not in ("body", "scanner", "sequence", "times"):
+        elif field.name not in ("body", "scanner", "sequence", "times", "injection"):
             assert kept == new, field.name
     changed = {name: getattr(lacking.scanner, name) != getattr(everything.scanner, name) for name in ("gain", "noise")}
     assert changed == {"gain": left_out == "gain", "noise": left_out == "scanner"}
