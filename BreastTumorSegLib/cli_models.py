@@ -79,6 +79,8 @@ def _answer(described: ModelDescription) -> dict[str, str]:
     facts = {"threshold": f"{described.threshold:g}"}
     if described.task == "tumor" and described.needs_contrast:
         facts["peak"] = f"{described.peak:g}"
+        if described.further_peak is not None:
+            facts["further peak"] = f"{described.further_peak:g}"
     return facts | ({"temperature": f"{described.temperature:g}"} if described.temperature != 1 else {})
 
 
@@ -131,7 +133,7 @@ def calibrate(
     ] = 2,
     progress: Progress = ProgressForm.text,
 ) -> None:
-    """Choose a tumour model's temperature, threshold and peak on simulated exams, and write them into model.json."""
+    """Choose a tumour model's temperature, threshold and peaks on simulated exams, and write them into model.json."""
     import torch
 
     from BreastTumorSegLib.networks.bundle import default_model, load_bundle, read_bundle, write_description
@@ -145,5 +147,6 @@ def calibrate(
         events.finished(**vars(chosen))
     if progress is ProgressForm.json:
         return
-    print(f"temperature {chosen.temperature:g}, threshold {chosen.threshold:g}, peak {chosen.peak:g}")
+    peaks = f"peak {chosen.peak:g}, of further lesions {chosen.further_peak:g}"
+    print(f"temperature {chosen.temperature:g}, threshold {chosen.threshold:g}, {peaks}")
     print(f"on these exams a mean score of {chosen.score:.3f}, {chosen.false_positives:.2f} false lesions an exam")

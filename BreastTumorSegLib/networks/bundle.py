@@ -51,7 +51,10 @@ class ModelDescription(BaseModel):
         temperature: What logits are divided by before they become probabilities, chosen on exams that no training used,
             so that of the voxels with 0.8 four in five are tumour (Guo et al. 2017, arXiv:1706.04599).
         threshold: Probability from which a voxel counts.
-        peak: A lesion that has no voxel of this probability is not reported. Of tumour models with contrast.
+        peak: An exam's surest lesion is not reported without a voxel of this probability. Of tumour models with
+            contrast.
+        further_peak: Nor is any other lesion without one of this; `peak` where it is None. Most exams with a lesion
+            have no second one.
         trained_on: One sentence.
         bfloat16_dice_change: How far bfloat16 moves an exam's Dice, up or down, in the mean over held-out simulated
             exams; None where nobody has measured it.
@@ -73,6 +76,7 @@ class ModelDescription(BaseModel):
     temperature: float = Field(1.0, gt=0)
     threshold: float = Field(0.5, gt=0, lt=1)
     peak: float = Field(0.95, gt=0, lt=1)
+    further_peak: float | None = Field(None, gt=0, lt=1)
     trained_on: str = "simulated exams only"
     bfloat16_dice_change: float | None = Field(None, ge=0)
 

@@ -23,7 +23,7 @@ from BreastTumorSegLib.networks.inputs import IntensityScale, intensity_scale
 from BreastTumorSegLib.segmentation.breast import BreastMask
 from BreastTumorSegLib.segmentation.engine import Engine
 from BreastTumorSegLib.segmentation.resample import crop, resample
-from BreastTumorSegLib.segmentation.tumor import MARGIN_MM, grow, seen_by, within_breasts
+from BreastTumorSegLib.segmentation.tumor import MARGIN_MM, grow, seen_by, sure_enough, within_breasts
 
 WINDOW_MM = 48.0
 """Edge of a window, as in training; larger around candidates that do not fit."""
@@ -57,10 +57,11 @@ def outlined(
         Cancelled: On request.
     """
     if refinement:
-        close = refined(probability, exam, breast, refinement, tumor.threshold, tumor.peak, device, events)
+        bars = (tumor.threshold, tumor.peak, tumor.further_peak)
+        close = refined(probability, exam, breast, refinement, *bars, device, events)
         return close >= refinement.description.threshold
     gain, inside = exam.first_post - exam.pre, breast.labels > 0
-    return grow(probability, gain, inside, exam.geometry, tumor.threshold, tumor.peak, events)
+    return grow(probability, gain, inside, exam.geometry, tumor.threshold, tumor.peak, tumor.further_peak, events)
 
 
 def refined(
@@ -70,6 +71,7 @@ def refined(
     bundle: Bundle,
     threshold: float,
     peak: float,
+    further_peak: float | None,
     device: torch.device,
     events: Events,
 ) -> np.ndarray:
@@ -78,13 +80,14 @@ def refined(
     Args:
         probability: Of the first network, (Z, Y, X).
         bundle: For "refinement".
-        threshold, peak: A candidate is a connected part of this probability, which has that one somewhere.
+        threshold: A candidate is a connected part of this probability.
+        peak, further_peak: See `sure_enough`.
 
     Raises:
         OutOfMemoryError: Memory ran out after every fallback.
         Cancelled: On request.
     """
-    sure = _sure(probability, threshold, peak)
+    sure = _sure(probability, threshold, peak, further_peak)
     if not sure.any():
         return np.zeros(exam.geometry.shape, np.float32)
     described, engine = bundle.description, Engine(bundle, device, events)
@@ -105,13 +108,11 @@ def refined(
     return within_breasts(fine, grid, breast.labels, exam.geometry)
 
 
-def _sure(probability: np.ndarray, threshold: float, peak: float) -> np.ndarray:
-    """The connected parts of a probability over the threshold that reach the peak, bool (Z, Y, X)."""
+def _sure(probability: np.ndarray, threshold: float, peak: float, further_peak: float | None) -> np.ndarray:
+    """The connected parts of a probability over the threshold that are sure enough, bool (Z, Y, X)."""
     labels, count = ndimage.label(probability >= threshold, np.ones((3, 3, 3)))
-    kept = np.zeros(count + 1, bool)
-    kept[np.unique(labels[probability >= peak])] = True
-    kept[0] = False
-    return kept[labels]
+    surest = np.asarray(ndimage.maximum(probability, labels, np.arange(1, count + 1)))
+    return np.append(False, sure_enough(surest, peak, further_peak))[labels]
 
 
 def _scale(exam: Exam, breast: BreastMask, bundle: Bundle) -> IntensityScale:

@@ -87,6 +87,7 @@ def grow(
     geometry: Geometry,
     threshold: float,
     peak: float,
+    further_peak: float | None = None,
     events: Events | None = None,
 ) -> np.ndarray:
     """Tumour mask, bool (Z, Y, X): each component of the probability, grown over what enhances like it.
@@ -99,14 +100,14 @@ def grow(
         subtraction: First post-contrast minus pre-contrast phase, (Z, Y, X).
         allowed: bool, where tumour can be: the breasts.
         threshold: Probability from which a voxel is a seed.
-        peak: A seed without a voxel of this probability is none: the network was not sure anywhere.
+        peak, further_peak: See `sure_enough`.
         events: Asked whether to go on; growing takes milliseconds, so the stage "tumor" counts as done.
 
     Raises:
         Cancelled: On request.
     """
     mask = np.zeros(probability.shape, bool)
-    for part in grown_parts(probability, subtraction, allowed, geometry, threshold, peak, events):
+    for part in grown_parts(probability, subtraction, allowed, geometry, threshold, peak, further_peak, events):
         mask[part.box] |= part.mask
     return mask
 
@@ -127,6 +128,7 @@ def grown_parts(
     geometry: Geometry,
     threshold: float,
     peak: float = 0.0,
+    further_peak: float | None = None,
     events: Events | None = None,
 ) -> Iterator[GrownPart]:
     """What `grow` puts together, part by part."""
@@ -135,14 +137,26 @@ def grown_parts(
     z, y, x = (int(np.ceil(GROW_REACH_MM / step)) for step in geometry.spacing_zyx)
     around = widened(tight_box(seeds), (z, y, x), probability.shape)
     sure, gain, free = (volume[around] for volume in (probability, subtraction, allowed))
-    labels, _ = ndimage.label(seeds[around], np.ones((3, 3, 3)))
-    for label, found in enumerate(ndimage.find_objects(labels), start=1):
+    labels, count = ndimage.label(seeds[around], np.ones((3, 3, 3)))
+    surest = np.asarray(ndimage.maximum(sure, labels, np.arange(1, count + 1)))
+    kept = sure_enough(surest, peak, further_peak)
+    for number, found in enumerate(ndimage.find_objects(labels)):
         events.progress("tumor", 1, 1)
-        surest = float(sure[found][labels[found] == label].max())
-        if surest >= peak:
+        if kept[number]:
             box = widened(found, (z, y, x), labels.shape)
-            mask = _grow_one(labels[box] == label, gain[box], free[box], geometry.spacing_zyx)
-            yield GrownPart(surest, shifted(box, around), mask)
+            mask = _grow_one(labels[box] == number + 1, gain[box], free[box], geometry.spacing_zyx)
+            yield GrownPart(float(surest[number]), shifted(box, around), mask)
+
+
+def sure_enough(surest: np.ndarray, peak: float, further_peak: float | None = None) -> np.ndarray:
+    """Which candidates are reported, bool (N,), by the highest probability of each, (N,).
+
+    Args:
+        peak: What the surest of an exam needs: with less, the network was not sure anywhere.
+        further_peak: What every other one needs; `peak` where it is None.
+    """
+    first = surest >= surest.max(initial=0.0)
+    return surest >= np.where(first, peak, peak if further_peak is None else further_peak)
 
 
 def _grow_one(

@@ -1,10 +1,11 @@
-"""Temperature, threshold and peak of a tumour model, chosen on simulated exams that nothing else uses."""
+"""Temperature, threshold and peaks of a tumour model, chosen on simulated exams that nothing else uses."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import combinations_with_replacement, compress
 
 import numpy as np
 import torch
@@ -24,7 +25,7 @@ from BreastTumorSegLib.phantom.variation import varied
 from BreastTumorSegLib.segmentation.breast import segment_breast
 from BreastTumorSegLib.segmentation.lesions import label_lesions
 from BreastTumorSegLib.segmentation.resample import crop
-from BreastTumorSegLib.segmentation.tumor import grown_parts, tumor_probability
+from BreastTumorSegLib.segmentation.tumor import GrownPart, grown_parts, sure_enough, tumor_probability
 
 SEEDS = 720_000
 """Of the exams; `docs/weights.md` says which seeds are for what."""
@@ -34,7 +35,9 @@ SPACING_MM = 2.0
 MOST_FALSE = 0.5
 """False lesions an exam."""
 THRESHOLDS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
-PEAKS = (0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.97, 0.98, 0.99, 0.995, 0.998, 0.999)
+PEAKS = (0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.97, 0.98, 0.99, 0.995, 0.998, 0.999, 0.9995, 0.9998)
+Peaks = tuple[float, float]
+"""That of an exam's surest lesion, and that of any other."""
 SUREST = 1 - 2.0**-24
 """Probabilities are told in single precision, which knows none between this and 1."""
 
@@ -47,7 +50,7 @@ class Calibration:
     the one with the fewest.
 
     Attributes:
-        temperature, threshold, peak: As of `ModelDescription`.
+        temperature, threshold, peak, further_peak: As of `ModelDescription`.
         score: Mean over exams of the Dice of the whole tumour mask; in an exam without lesion 1 where nothing is found.
         false_positives: False lesions an exam.
     """
@@ -55,12 +58,14 @@ class Calibration:
     temperature: float
     threshold: float
     peak: float
+    further_peak: float
     score: float
     false_positives: float
 
     def of(self, description: ModelDescription) -> ModelDescription:
         """A description with what was chosen."""
-        chosen = {"temperature": self.temperature, "threshold": self.threshold, "peak": self.peak}
+        names = ("temperature", "threshold", "peak", "further_peak")
+        chosen = {name: getattr(self, name) for name in names}
         return ModelDescription.model_validate(description.model_dump() | chosen)
 
 
@@ -91,10 +96,10 @@ def _exams(patients: int, first_seed: int) -> Iterator[SimulatedExam]:
 def calibrate(
     bundle: Bundle, breast: Bundle, device: torch.device, events: Events, patients: int = 2, seeds: int = SEEDS
 ) -> Calibration:
-    """Choose temperature, threshold and peak for a tumour model with contrast.
+    """Choose temperature, threshold and peaks for a tumour model with contrast.
 
-    The temperature has the least cross-entropy over the voxels of the breasts. Threshold and peak are the best ones for
-    growing, also of a model that names a network for refinement.
+    The temperature has the least cross-entropy over the voxels of the breasts. Threshold and peaks are the best ones
+    for growing, also of a model that names a network for refinement.
 
     Args:
         breast: The model that finds the breasts.
@@ -115,16 +120,16 @@ def calibrate(
     if not any(each.breast.any() for each in seen):
         raise ModelError(f"{breast.description.name!r} finds no breast.", "Install a whole-breast model.")
     temperature = _temperature(seen)
-    judged: dict[tuple[float, float], list[tuple[float, int]]] = {}
+    judged: dict[tuple[float, float, float], list[tuple[float, int]]] = {}
     for number, each in enumerate(seen):
         events.progress("choose", number, len(seen))
         for threshold in THRESHOLDS:
-            for peak, found in _judged(each, temperature, threshold):
-                judged.setdefault((threshold, peak), []).append(found)
+            for peaks, found in _judged(each, temperature, threshold):
+                judged.setdefault((threshold, *peaks), []).append(found)
     choices = []
-    for pair, found_by_exam in judged.items():
+    for chosen, found_by_exam in judged.items():
         score, false = np.mean(found_by_exam, axis=0)
-        choices.append(Calibration(round(temperature, 3), *pair, round(float(score), 4), round(float(false), 3)))
+        choices.append(Calibration(round(temperature, 3), *chosen, round(float(score), 4), round(float(false), 3)))
     return best(choices)
 
 
@@ -158,16 +163,26 @@ def _temperature(seen: Sequence[_Seen]) -> float:
     return float(np.exp(minimize_scalar(cross_entropy, bounds=(-2, 3), method="bounded").x))
 
 
-def _judged(seen: _Seen, temperature: float, threshold: float) -> Iterator[tuple[float, tuple[float, int]]]:
-    """For every peak an exam's score, and how many false lesions it has. Growing takes the time, and is done once."""
+def _judged(seen: _Seen, temperature: float, threshold: float) -> Iterator[tuple[Peaks, tuple[float, int]]]:
+    """For every pair of peaks an exam's score, and how many false lesions it has.
+
+    Growing and measuring take the time: each part is grown once, each set of parts is measured once.
+    """
     probability = np.where(seen.breast, 1 / (1 + np.exp(-seen.logits / temperature)), 0)
     parts = list(grown_parts(probability, seen.gain, seen.breast, seen.geometry, threshold))
-    for peak in PEAKS:
-        if peak < threshold:
-            continue
-        mask = np.zeros(seen.tumor.shape, bool)
-        for part in parts:
-            if part.surest >= peak:
-                mask[part.box] |= part.mask
-        kept = label_lesions(mask, seen.geometry) > 0
-        yield peak, (dice(kept, seen.tumor, empty=1.0), match_lesions(kept, seen.tumor).false_positives)
+    surest = np.array([part.surest for part in parts])
+    measured: dict[tuple[bool, ...], tuple[float, int]] = {}
+    for peaks in combinations_with_replacement([peak for peak in PEAKS if peak >= threshold], 2):
+        kept = tuple(sure_enough(surest, *peaks).tolist())
+        if kept not in measured:
+            measured[kept] = _measured(list(compress(parts, kept)), seen)
+        yield peaks, measured[kept]
+
+
+def _measured(parts: Sequence[GrownPart], seen: _Seen) -> tuple[float, int]:
+    """Score and false lesions of what is reported."""
+    mask = np.zeros(seen.tumor.shape, bool)
+    for part in parts:
+        mask[part.box] |= part.mask
+    reported = label_lesions(mask, seen.geometry) > 0
+    return dice(reported, seen.tumor, empty=1.0), match_lesions(reported, seen.tumor).false_positives

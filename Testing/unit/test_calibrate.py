@@ -1,4 +1,4 @@
-"""Temperature, threshold and peak, chosen on exams."""
+"""Temperature, threshold and peaks, chosen on exams."""
 
 import json
 
@@ -41,8 +41,8 @@ def test_a_description_gives_probabilities_at_its_temperature():
 
 
 def at_095(exam, temperature):
-    """What is judged with a threshold of 0.5 and a peak of 0.95."""
-    return dict(_judged(exam, temperature, 0.5))[0.95]
+    """What is judged with a threshold of 0.5 and peaks of 0.95."""
+    return dict(_judged(exam, temperature, 0.5))[0.95, 0.95]
 
 
 def test_an_exam_scores_its_dice_or_that_nothing_is_found():
@@ -57,10 +57,20 @@ def test_an_exam_scores_its_dice_or_that_nothing_is_found():
     assert at_095(seen(sure, nothing), 1.0) == (0.0, 1)
 
 
+def test_a_second_lesion_can_need_more_than_the_first():
+    z, y, x = np.indices(SHAPE) - np.array([10, 12, 6])[:, None, None, None]
+    first, second = z**2 + y**2 + x**2 <= 16, z**2 + y**2 + (x - 12) ** 2 <= 16
+    logits = np.select([first, second], [4.0, 3.5], -8.0)  # probabilities of 0.982 and 0.971
+    judged = dict(_judged(seen(logits, first), 1.0, 0.5))
+    assert judged[0.95, 0.98][0] == pytest.approx(1.0, abs=0.02) and judged[0.95, 0.98][1] == 0
+    assert judged[0.95, 0.95][0] == pytest.approx(2 / 3, abs=0.03) and judged[0.95, 0.95][1] == 1
+    assert judged[0.99, 0.99] == (0.0, 0)
+
+
 def test_the_best_score_is_taken_among_choices_with_few_false_lesions():
-    many, few, fewer = (Calibration(1.0, 0.5, 0.9, *figures) for figures in ((0.6, 0.7), (0.5, 0.5), (0.4, 0.1)))
+    many, few, fewer = (Calibration(1.0, 0.5, 0.9, 0.9, *figures) for figures in ((0.6, 0.7), (0.5, 0.5), (0.4, 0.1)))
     assert best([many, few, fewer]) is few
-    assert best([many, Calibration(1.0, 0.5, 0.8, 0.7, 0.9)]) is many
+    assert best([many, Calibration(1.0, 0.5, 0.8, 0.8, 0.7, 0.9)]) is many
 
 
 def test_the_command_writes_what_it_chose_and_leaves_the_weights(tmp_path, monkeypatch):
@@ -75,8 +85,9 @@ def test_the_command_writes_what_it_chose_and_leaves_the_weights(tmp_path, monke
     done = CliRunner().invoke(app, ["models", "calibrate", str(tmp_path / "mine"), "--patients", "1"])
     assert done.exit_code == 0, done.output
     said = json.loads((tmp_path / "mine" / "model.json").read_text())
-    assert f"temperature {said['temperature']:g}, threshold {said['threshold']:g}, peak {said['peak']:g}" in done.output
-    assert said["temperature"] != 1.0 and said["peak"] >= said["threshold"]
+    peaks = f"peak {said['peak']:g}, of further lesions {said['further_peak']:g}"
+    assert f"temperature {said['temperature']:g}, threshold {said['threshold']:g}, {peaks}" in done.output
+    assert said["temperature"] != 1.0 and said["threshold"] <= said["peak"] <= said["further_peak"]
     assert (tmp_path / "mine" / "weights.safetensors").read_bytes() == weights
 
 

@@ -200,6 +200,22 @@ def test_a_seed_that_is_nowhere_sure_is_none():
     assert not mask.any()
 
 
+def test_the_surest_lesion_needs_less_than_any_other():
+    shape, geometry = (20, 20, 60), Geometry((60, 20, 20), (1.0, 1.0, 1.0))
+    first, second, third = (sphere(shape, (10, 10, x), 4) for x in (10, 30, 50))
+    probability = np.select([first, second, third], [0.90, 0.86, 0.7], 0.0)
+    given = (probability, np.where(probability > 0, 100.0, 0.0), np.ones(shape, bool), geometry, 0.5)
+    found = {peaks: [bool(grow(*given, *peaks)[at].any()) for at in (first, second, third)] for peaks in
+             ((0.8, None), (0.8, 0.88), (0.89, 0.95), (0.92, 0.95), (0.8, 0.85))}  # fmt: skip
+    assert found == {
+        (0.8, None): [True, True, False],
+        (0.8, 0.88): [True, False, False],
+        (0.89, 0.95): [True, False, False],
+        (0.92, 0.95): [False, False, False],
+        (0.8, 0.85): [True, True, False],
+    }
+
+
 def test_lesions_far_apart_grow_as_each_would_alone():
     """Work is done in a box around all seeds; what is outside of it, and where it lies, changes nothing."""
     shape, geometry = (60, 70, 80), Geometry((80, 70, 60), (1.0, 1.0, 1.0))
