@@ -78,9 +78,8 @@ def _answer(described: ModelDescription) -> dict[str, str]:
         return {"clusters": str(described.network.out_channels - 2)}
     facts = {"threshold": f"{described.threshold:g}"}
     if described.task == "tumor" and described.needs_contrast:
-        facts["peak"] = f"{described.peak:g}"
-        if described.further_peak is not None:
-            facts["further peak"] = f"{described.further_peak:g}"
+        further = "" if described.further_peak is None else f", of further lesions {described.further_peak:g}"
+        facts["peak"] = f"{described.peak:g}{further}"
     return facts | ({"temperature": f"{described.temperature:g}"} if described.temperature != 1 else {})
 
 

@@ -156,8 +156,9 @@ def first_post_index(times: tuple[float, ...]) -> int:
 def injection_time(times: tuple[float, ...]) -> float:
     """Estimated injection, in seconds after the pre-contrast phase.
 
-    Contrast is injected right after the pre-contrast phase, so 0 s; unless the first post-contrast phase comes over ten
-    minutes later. Then one interval between post-contrast phases before the first of them (120 s if there is one only).
+    Taken as right after the pre-contrast phase, so 0 s, though it is often later; unless the first post-contrast phase
+    comes over ten minutes later. Then one interval between post-contrast phases before the first of them (120 s if
+    there is one only).
     """
     if times[1] <= LONGEST_PRE_TO_POST_S:
         return 0.0

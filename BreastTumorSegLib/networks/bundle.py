@@ -86,6 +86,8 @@ class ModelDescription(BaseModel):
             raise ValueError(f"three or more classes are needed, not {self.network.out_channels}")
         if self.task != "clusters" and self.network.out_channels != 1:
             raise ValueError(f"a network for one logit is needed, not {self.network}")
+        if self.further_peak is not None and self.further_peak < self.peak:
+            raise ValueError(f"further_peak {self.further_peak:g} must not be under peak {self.peak:g}")
         if takes_maps(self.network) != (self.maps is not None):
             raise ValueError("maps and a network that takes them belong together")
         if self.maps and (self.task, self.phases) != ("tumor", ("pre",)):

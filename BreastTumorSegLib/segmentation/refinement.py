@@ -23,7 +23,7 @@ from BreastTumorSegLib.networks.inputs import IntensityScale, intensity_scale
 from BreastTumorSegLib.segmentation.breast import BreastMask
 from BreastTumorSegLib.segmentation.engine import Engine
 from BreastTumorSegLib.segmentation.resample import crop, resample
-from BreastTumorSegLib.segmentation.tumor import MARGIN_MM, grow, seen_by, sure_enough, within_breasts
+from BreastTumorSegLib.segmentation.tumor import MARGIN_MM, grow, seen_by, sure_enough, surest_of, within_breasts
 
 WINDOW_MM = 48.0
 """Edge of a window, as in training; larger around candidates that do not fit."""
@@ -110,9 +110,8 @@ def refined(
 
 def _sure(probability: np.ndarray, threshold: float, peak: float, further_peak: float | None) -> np.ndarray:
     """The connected parts of a probability over the threshold that are sure enough, bool (Z, Y, X)."""
-    labels, count = ndimage.label(probability >= threshold, np.ones((3, 3, 3)))
-    surest = np.asarray(ndimage.maximum(probability, labels, np.arange(1, count + 1)))
-    return np.append(False, sure_enough(surest, peak, further_peak))[labels]
+    labels, _ = ndimage.label(probability >= threshold, np.ones((3, 3, 3)))
+    return np.append(False, sure_enough(surest_of(probability, labels), peak, further_peak))[labels]
 
 
 def _scale(exam: Exam, breast: BreastMask, bundle: Bundle) -> IntensityScale:

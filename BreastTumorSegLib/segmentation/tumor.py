@@ -137,8 +137,8 @@ def grown_parts(
     z, y, x = (int(np.ceil(GROW_REACH_MM / step)) for step in geometry.spacing_zyx)
     around = widened(tight_box(seeds), (z, y, x), probability.shape)
     sure, gain, free = (volume[around] for volume in (probability, subtraction, allowed))
-    labels, count = ndimage.label(seeds[around], np.ones((3, 3, 3)))
-    surest = np.asarray(ndimage.maximum(sure, labels, np.arange(1, count + 1)))
+    labels, _ = ndimage.label(seeds[around], np.ones((3, 3, 3)))
+    surest = surest_of(sure, labels)
     kept = sure_enough(surest, peak, further_peak)
     for number, found in enumerate(ndimage.find_objects(labels)):
         events.progress("tumor", 1, 1)
@@ -148,15 +148,24 @@ def grown_parts(
             yield GrownPart(float(surest[number]), shifted(box, around), mask)
 
 
+def surest_of(probability: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """The highest probability of every label from 1 on, (N,); looks at their boxes only, not at the whole volume."""
+    boxes = enumerate(ndimage.find_objects(labels), start=1)
+    return np.array([probability[box][labels[box] == number].max() for number, box in boxes])
+
+
 def sure_enough(surest: np.ndarray, peak: float, further_peak: float | None = None) -> np.ndarray:
     """Which candidates are reported, bool (N,), by the highest probability of each, (N,).
 
     Args:
-        peak: What the surest of an exam needs: with less, the network was not sure anywhere.
+        peak: What the surest of an exam needs: with less, the network was not sure anywhere. Of equal ones it is the
+            first; one that is too small to be reported later counts, too.
         further_peak: What every other one needs; `peak` where it is None.
     """
-    first = surest >= surest.max(initial=0.0)
-    return surest >= np.where(first, peak, peak if further_peak is None else further_peak)
+    needed = np.full(surest.shape, peak if further_peak is None else further_peak)
+    if surest.size:
+        needed[surest.argmax()] = peak
+    return surest >= needed
 
 
 def _grow_one(

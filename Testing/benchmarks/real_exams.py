@@ -46,7 +46,8 @@ class Seen:
     def lesions(self, bundle: Bundle, peak: float | None = None) -> np.ndarray:
         """Lesions (Z, Y, X), numbered from 1, that a model reports."""
         device, described = torch.device("cpu"), bundle.description
-        described = described.model_copy(update={"peak": peak or described.peak})
+        if peak is not None:
+            described = described.model_copy(update={"peak": peak, "further_peak": None})
         probability = tumor_probability(self.exam, self.breast, bundle, device, Events())
         mask = outlined(probability, self.exam, self.breast, described, load_refinement(bundle), device, Events())
         return label_lesions(mask, self.exam.geometry)

@@ -35,7 +35,7 @@ SEEDS = 746_000
 CPU = torch.device("cpu")
 GROWING = "growing"
 PEAKS = {"": None, ", candidates from 0.5 on": 0.5, ", candidates from 0.2 on": 0.2}
-"""What a candidate has somewhere, and its threshold at most; None is the first network's own peak and threshold."""
+"""What a candidate has somewhere, and its threshold at most; None is the first network's own peaks and threshold."""
 
 Row = dict[str, float | str]
 

@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+import training_runs
 from BreastTumorSegLib.core.geometry import Geometry
 from BreastTumorSegLib.core.result import LEFT, RIGHT
+from BreastTumorSegLib.networks.bundle import ModelDescription
 from BreastTumorSegLib.segmentation.breast import _components, _sides_on, body, side_of_columns
 from BreastTumorSegLib.segmentation.resample import crop, isotropic_grid, resample
-from BreastTumorSegLib.segmentation.tumor import grow
+from BreastTumorSegLib.segmentation.tumor import grow, sure_enough
 
 PEAK = 0.95
 SAGITTAL = (0.0, 0.0, -1.0, 1.0, 0.0, 0.0, 0.0, -1.0, 0.0)
@@ -214,6 +216,17 @@ def test_the_surest_lesion_needs_less_than_any_other():
         (0.92, 0.95): [False, False, False],
         (0.8, 0.85): [True, True, False],
     }
+
+
+def test_of_equally_sure_lesions_one_is_the_surest():
+    assert sure_enough(np.array([0.9, 0.9, 0.97]), 0.8, 0.95).tolist() == [False, False, True]
+    assert sure_enough(np.array([0.9, 0.9]), 0.8, 0.95).tolist() == [True, False]
+    assert sure_enough(np.array([]), 0.8, 0.95).tolist() == []
+
+
+def test_further_lesions_never_need_less_than_the_first():
+    with pytest.raises(ValueError, match="must not be under peak"):
+        ModelDescription(**training_runs.model(peak=0.95, further_peak=0.9))
 
 
 def test_lesions_far_apart_grow_as_each_would_alone():
