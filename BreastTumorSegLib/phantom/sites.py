@@ -53,15 +53,15 @@ TRAINING_SITES = tuple(name for name in SITES if name != LEFT_OUT)
 
 
 LONGEST_DELAY_S = 45.0
-"""From the injection to the start of the first post-contrast scan."""
+"""From the injection to the start of the first post-contrast scan; an assumption."""
 
 
 def draw_injection(site: Site, times: tuple[float, ...], random: np.random.Generator) -> float:
     """Time of the injection, in seconds after the pre-contrast phase.
 
-    Scans follow each other without a pause, so that one takes an interval, and shows the contrast of its middle: 150 s
-    after the injection in I-SPY1 (Hylton et al., Radiology 263:663, 2012), though the files have 390 s between it and
-    the pre-contrast phase.
+    A model of ours: scans follow each other without a pause, so that one takes an interval, and shows the contrast of
+    its middle. It gives 150 to 195 s for I-SPY1, whose files have 390 s between the first two phases; UCSF's software
+    for its functional tumour volume takes the early phase for one of about 150 s.
     """
     middle = site.interval / 2 + random.uniform(0, LONGEST_DELAY_S)
     return round(max(times[1] - middle, 0.0), 1) if len(times) > 1 else 0.0
