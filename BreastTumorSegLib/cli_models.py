@@ -65,6 +65,7 @@ def _facts(bundle: Bundle) -> dict[str, str]:
         "spacing": f"{described.spacing_mm:g} mm",
         "input": f"{described.normalisation}, of the {described.field}",
         **({"maps": f"of {described.maps}"} if described.maps else {}),
+        **({"with": described.averaged_with} if described.averaged_with else {}),
         **({"refined by": described.refined_by} if described.refined_by else {}),
         **_answer(described),
         "trained on": described.trained_on,
@@ -142,7 +143,7 @@ def calibrate(
     with reporting(events), cancellable(events, listen=isinstance(events, JsonEvents)):
         bundle, breast = read_bundle(folder), load_bundle(default_model("breast"), "breast")
         chosen = choose(bundle, breast, torch.device("cpu"), events, patients)
-        write_description(chosen.of(bundle.description), folder)
+        write_description(chosen.of(bundle), folder)
         events.finished(**vars(chosen))
     if progress is ProgressForm.json:
         return

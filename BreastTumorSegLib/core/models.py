@@ -32,6 +32,11 @@ def maps_of(name: str, folder: Path | None = None) -> str | None:
     return _named(name, "maps", folder)
 
 
+def partner_of(name: str, folder: Path | None = None) -> str | None:
+    """Name of the tumour model that another one is averaged with; None as of `maps_of`."""
+    return _named(name, "averaged_with", folder)
+
+
 def refinement_of(name: str, folder: Path | None = None) -> str | None:
     """Name of the model for refinement that looks at a tumour model's candidates again; None as of `maps_of`."""
     return _named(name, "refined_by", folder)

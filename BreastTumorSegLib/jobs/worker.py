@@ -85,11 +85,11 @@ def checksums(model: str | None) -> set[str]:
     Raises:
         ModelError: A model is missing or damaged.
     """
-    from BreastTumorSegLib.core.models import maps_of, refinement_of
+    from BreastTumorSegLib.core.models import maps_of, partner_of, refinement_of
     from BreastTumorSegLib.networks.bundle import default_model, verify_bundle
 
     tumor = model or default_model("tumor")
-    needed = (default_model("breast"), tumor, maps_of(tumor), refinement_of(tumor))
+    needed = (default_model("breast"), tumor, maps_of(tumor), partner_of(tumor), refinement_of(tumor))
     return {verify_bundle(name) for name in needed if name}
 
 

@@ -40,7 +40,7 @@ def add_bundle(source: Path, folder: Path | None = None, overwrite: bool = False
     absent = [name for name in (DESCRIPTION, WEIGHTS, CARD) if not (source / name).is_file()]
     if absent:
         raise ModelError(f"{source}: {', '.join(absent)} is missing.", "Name the folder of a whole bundle.")
-    bundle = read_bundle(source)
+    bundle = read_bundle(source, folder)
     _check_answer(source, bundle)
     _check_name(folder, bundle)
     partial = folder / f"{REGISTRY}.partial"

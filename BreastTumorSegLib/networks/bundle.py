@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal
@@ -44,6 +44,9 @@ class ModelDescription(BaseModel):
         maps: Name of the model for "clusters" whose probabilities go in behind the phases, for a network that takes
             them.
         maps_sha256: Of that model's weights when this one was trained; None where that is not known.
+        averaged_with: Name of the tumour model that one with contrast is averaged with: the probability is that of the
+            mean of both logits, with this one's temperature, threshold and peaks.
+        averaged_with_sha256: Of that model's weights when these were chosen; None where they were not, together.
         refined_by: Name of the model for "refinement" that draws what a tumour model with contrast finds; without one,
             it is grown.
         field: What the network sees: the box of the breasts with a margin, or the whole exam. A network for the breasts
@@ -71,6 +74,8 @@ class ModelDescription(BaseModel):
     normalisation: Normalisation = "joint-z-score"
     maps: str | None = None
     maps_sha256: str | None = None
+    averaged_with: str | None = None
+    averaged_with_sha256: str | None = None
     refined_by: str | None = None
     field: Literal["breast", "exam"] = "breast"
     temperature: float = Field(1.0, gt=0)
@@ -94,8 +99,8 @@ class ModelDescription(BaseModel):
             raise ValueError('maps are for the task "tumor" and the phases ["pre"]')
         if takes_times(self.network) != (self.phases == "all"):
             raise ValueError('phases: "all" and a network that takes times belong together')
-        if self.refined_by and (self.task != "tumor" or not self.needs_contrast):
-            raise ValueError("refined_by is for tumour models with contrast")
+        if (self.averaged_with or self.refined_by) and (self.task != "tumor" or not self.needs_contrast):
+            raise ValueError("averaged_with and refined_by are for tumour models with contrast")
         inputs = len(self.phases) + (self.task == "refinement")
         if self.phases != "all" and not self.maps and self.network.in_channels != inputs:
             raise ValueError(f"a network for {inputs} channels is needed, not {self.network}")
@@ -149,11 +154,18 @@ class Bundle:
         description: Contents of model.json.
         sha256: Of the weights file.
         network: In evaluation mode, and shared by all who load it: it may be moved between devices, not changed.
+        partner: The model that this one is averaged with.
     """
 
     description: ModelDescription
     sha256: str
     network: nn.Module
+    partner: Bundle | None = None
+
+    @property
+    def members(self) -> tuple[Bundle, ...]:
+        """All that answer together, this one first."""
+        return (self, self.partner) if self.partner else (self,)
 
 
 def registry(folder: Path | None = None) -> dict[str, RegistryEntry]:
@@ -191,7 +203,7 @@ def load_bundle(name: str, task: Task, folder: Path | None = None) -> Bundle:
     """
     folder = folder or models_folder()
     verify_bundle(name, folder)
-    bundle = read_bundle(folder / name)
+    bundle = read_bundle(folder / name, folder)
     if bundle.description.task != task:
         raise ModelError(f"{name!r} is a model for {bundle.description.task}, not for {task}.", "See `models list`.")
     return bundle
@@ -202,12 +214,39 @@ def find_bundle(named: str, task: Task) -> Bundle:
     return read_bundle(Path(named)) if Path(named).is_dir() else load_bundle(named, task)
 
 
-def read_bundle(path: Path) -> Bundle:
-    """Read a bundle's own folder, which no registry need know.
+def read_bundle(path: Path, models: Path | None = None) -> Bundle:
+    """Read a bundle's own folder, which no registry need know; what it is averaged with is one of the `models`.
 
     Raises:
-        ModelError: It is incomplete, or its weights are not those of the network that it describes.
+        ModelError: It is incomplete, or its weights are not those of the network that it describes; or the model that
+            it is averaged with is missing, damaged or does not fit.
     """
+    bundle = _alone(path)
+    other = bundle.description.averaged_with
+    return replace(bundle, partner=_partner(bundle, other, models or models_folder())) if other else bundle
+
+
+def _partner(bundle: Bundle, name: str, models: Path) -> Bundle:
+    """The model that a bundle is averaged with."""
+    verify_bundle(name, models)
+    partner = _alone(models / name)
+    mine, other = bundle.description, partner.description
+    if (mine.averaged_with_sha256 or partner.sha256) != partner.sha256:
+        raise ModelError(
+            f"{mine.name!r} was calibrated with other weights of {name!r} than those in {models}.",
+            f"Put these back, or remove averaged_with_sha256 from its {DESCRIPTION} and run `models calibrate`.",
+        )
+    alike = all(getattr(mine, what) == getattr(other, what) for what in ("task", "spacing_mm", "field"))
+    if not alike or not other.needs_contrast or other.averaged_with:
+        raise ModelError(
+            f"{mine.name!r} can't be averaged with {name!r}.",
+            "Name a tumour model with contrast that sees the same voxels and is averaged with none itself.",
+        )
+    return partner
+
+
+def _alone(path: Path) -> Bundle:
+    """A bundle without what it is averaged with."""
     try:
         sha256 = hashlib.sha256((path / WEIGHTS).read_bytes()).hexdigest()
         description = ModelDescription.model_validate_json((path / DESCRIPTION).read_bytes())

@@ -84,10 +84,15 @@ def segment_exam(
         options = kinetics or KineticOptions()
         mask = _segment_breast(exam, breast, place, events, watch)
         result = _segment(exam, mask, tumor, refinement, place, options, inference, events, watch)
-        bundles, facts = [breast, tumor, *([refinement] if refinement else [])], _contrast_facts(result, options)
+        bundles = [breast, *_members(tumor), *([refinement] if refinement else [])]
+        facts = _contrast_facts(result, options)
     warnings = tuple(dict.fromkeys([*map(str, exam.table.problems), *events.warnings[said:]]))
     manifest = _manifest(result, bundles, place, watch.seconds, facts, warnings)
     return replace(result, warnings=warnings, manifest=manifest)
+
+
+def _members(tumor: Bundle | NnunetBundle) -> tuple[Bundle | NnunetBundle, ...]:
+    return tumor.members if isinstance(tumor, Bundle) else (tumor,)
 
 
 def _segment_breast(exam: Exam, bundle: Bundle, device: torch.device, events: Events, watch: Stopwatch) -> BreastMask:

@@ -43,18 +43,35 @@ def tumor_probability(
     events: Events,
     options: EngineOptions | None = None,
 ) -> np.ndarray:
-    """Tumour probability (Z, Y, X) float32 on the exam's grid, 0 outside the breasts."""
+    """Tumour probability (Z, Y, X) float32 on the exam's grid, 0 outside the breasts.
+
+    Of a model with a partner it is that of the mean of their logits.
+    """
     if not breast.labels.any():
         return np.zeros(exam.geometry.shape, np.float32)
+    grid, inside = seen_by(bundle.description, breast, exam.geometry)
+    told = [_logits(exam, grid, inside, member, device, events, options) for member in bundle.members]
+    probability = bundle.description.probability(torch.stack(told).mean(0))
+    return within_breasts(probability.numpy(), grid, breast.labels, exam.geometry)
+
+
+def _logits(
+    exam: Exam,
+    grid: Geometry,
+    inside: Tensor,
+    bundle: Bundle,
+    device: torch.device,
+    events: Events,
+    options: EngineOptions | None,
+) -> Tensor:
+    """What one network says of its grid (Z, Y, X), right where `inside`."""
     description = bundle.description
     chosen = description.phases_of(exam.times)
     times = tuple(exam.times[index] for index in chosen)
-    grid, inside = seen_by(description, breast, exam.geometry)
     image = torch.from_numpy(np.stack([resample(exam.data[index], exam.geometry, grid) for index in chosen]))
     image = normalised(image, description.normalisation, first_post_index(times))
     engine = Engine(bundle, device, events, options)
-    logits = engine.predict(image, inside, seconds_after_injection(times))
-    return within_breasts(description.probability(logits[0]).numpy(), grid, breast.labels, exam.geometry)
+    return engine.predict(image, inside, seconds_after_injection(times))[0]
 
 
 def seen_by(description: ModelDescription, breast: BreastMask, geometry: Geometry) -> tuple[Geometry, Tensor]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import combinations_with_replacement, compress
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from scipy.optimize import minimize_scalar
 from BreastTumorSegLib.core.boxes import bounding_box
 from BreastTumorSegLib.core.errors import ModelError
 from BreastTumorSegLib.core.events import Events
+from BreastTumorSegLib.core.exam import Exam
 from BreastTumorSegLib.core.geometry import Geometry
 from BreastTumorSegLib.metrics.detection import match_lesions
 from BreastTumorSegLib.metrics.overlap import dice
@@ -22,7 +24,7 @@ from BreastTumorSegLib.phantom.conditions import CONDITIONS, in_condition
 from BreastTumorSegLib.phantom.simulate import SimulatedExam, simulate_exam
 from BreastTumorSegLib.phantom.sites import TRAINING_SITES
 from BreastTumorSegLib.phantom.variation import varied
-from BreastTumorSegLib.segmentation.breast import segment_breast
+from BreastTumorSegLib.segmentation.breast import BreastMask, segment_breast
 from BreastTumorSegLib.segmentation.lesions import label_lesions
 from BreastTumorSegLib.segmentation.resample import crop
 from BreastTumorSegLib.segmentation.tumor import GrownPart, grown_parts, sure_enough, tumor_probability
@@ -38,6 +40,7 @@ THRESHOLDS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 PEAKS = (0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.97, 0.98, 0.99, 0.995, 0.998, 0.999, 0.9995, 0.9998)
 Peaks = tuple[float, float]
 """That of an exam's surest lesion, and that of any other."""
+Figures = TypeVar("Figures")
 SUREST = 1 - 2.0**-24
 """Probabilities are told in single precision, which knows none between this and 1."""
 
@@ -62,15 +65,16 @@ class Calibration:
     score: float
     false_positives: float
 
-    def of(self, description: ModelDescription) -> ModelDescription:
-        """A description with what was chosen."""
-        names = ("temperature", "threshold", "peak", "further_peak")
-        chosen = {name: getattr(self, name) for name in names}
-        return ModelDescription.model_validate(description.model_dump() | chosen)
+    def of(self, bundle: Bundle) -> ModelDescription:
+        """A bundle's description with what was chosen."""
+        chosen: dict[str, object] = {name: getattr(self, name) for name in ("temperature", "threshold")}
+        chosen |= {"peak": self.peak, "further_peak": self.further_peak}
+        chosen |= {"averaged_with_sha256": bundle.partner.sha256 if bundle.partner else None}
+        return ModelDescription.model_validate(bundle.description.model_dump() | chosen)
 
 
 @dataclass(frozen=True)
-class _Seen:
+class Seen:
     """The box of an exam's breasts and tumour: what the network says there, and the truth; all (Z, Y, X)."""
 
     logits: np.ndarray
@@ -109,28 +113,55 @@ def calibrate(
         ModelError: The model does not find tumours by contrast, or the breast model finds no breast.
         Cancelled: On request.
     """
+    seen = look_at_exams(bundle, breast, device, events, patients, seeds)
+    return best(choices(seen, fitting_temperature(seen), events))
+
+
+def look_at_exams(
+    bundle: Bundle, breast: Bundle, device: torch.device, events: Events, patients: int = 2, seeds: int = SEEDS
+) -> list[Seen]:
+    """What `calibrate` looks at; arguments and errors are its."""
     if bundle.description.task != "tumor" or not bundle.description.needs_contrast:
         raise ModelError(f"{bundle.description.name!r} does not find tumours by contrast.", "Name a model that does.")
-    cold = Bundle(bundle.description.model_copy(update={"temperature": 1.0}), bundle.sha256, bundle.network)
     total = 2 * patients * len(TRAINING_SITES) * len(CONDITIONS)
     seen = []
-    for number, exam in enumerate(_exams(patients, seeds)):
+    for number, truth in enumerate(_exams(patients, seeds)):
         events.progress("calibrate", number, total)
-        seen.append(_look(exam, cold, breast, device))
+        mask = segment_breast(truth.exam.pre, truth.exam.geometry, breast, device, Events())
+        seen.append(look(truth.exam, mask, truth.tumor.numpy(), bundle, device))
     if not any(each.breast.any() for each in seen):
         raise ModelError(f"{breast.description.name!r} finds no breast.", "Install a whole-breast model.")
-    temperature = _temperature(seen)
+    return seen
+
+
+def look(exam: Exam, mask: BreastMask, tumor: np.ndarray, bundle: Bundle, device: torch.device) -> Seen:
+    """What `segment_exam` would see, up to the probability, with a temperature of 1; `tumor` is bool (Z, Y, X)."""
+    cold = replace(bundle, description=bundle.description.model_copy(update={"temperature": 1.0}))
+    probability = tumor_probability(exam, mask, cold, device, Events())
+    box = bounding_box((mask.labels > 0) | tumor)
+    inside = np.clip(probability[box].astype(float), 1 - SUREST, SUREST)
+    logits = np.log(inside / (1 - inside)).astype(np.float32)
+    gain = exam.first_post[box] - exam.pre[box]
+    return Seen(logits, gain, mask.labels[box] > 0, tumor[box], crop(exam.geometry, box))
+
+
+def choices(seen: Sequence[Seen], temperature: float, events: Events) -> list[Calibration]:
+    """Every threshold and pair of peaks, and how good it is on these exams.
+
+    Raises:
+        Cancelled: On request.
+    """
     judged: dict[tuple[float, float, float], list[tuple[float, int]]] = {}
     for number, each in enumerate(seen):
         events.progress("choose", number, len(seen))
         for threshold in THRESHOLDS:
-            for peaks, found in _judged(each, temperature, threshold):
-                judged.setdefault((threshold, *peaks), []).append(found)
-    choices = []
-    for chosen, found_by_exam in judged.items():
-        score, false = np.mean(found_by_exam, axis=0)
-        choices.append(Calibration(round(temperature, 3), *chosen, round(float(score), 4), round(float(false), 3)))
-    return best(choices)
+            for peaks, figures in measured(each, temperature, threshold, score_of):
+                judged.setdefault((threshold, *peaks), []).append(figures)
+    found = {chosen: np.mean(figures, axis=0) for chosen, figures in judged.items()}
+    return [
+        Calibration(round(temperature, 3), *chosen, round(float(score), 4), round(float(false), 3))
+        for chosen, (score, false) in found.items()
+    ]
 
 
 def best(choices: Sequence[Calibration]) -> Calibration:
@@ -141,19 +172,8 @@ def best(choices: Sequence[Calibration]) -> Calibration:
     return min(choices, key=lambda choice: choice.false_positives)
 
 
-def _look(exam: SimulatedExam, bundle: Bundle, breast: Bundle, device: torch.device) -> _Seen:
-    """What `segment_exam` would see, up to the probability."""
-    scanned = exam.exam
-    mask = segment_breast(scanned.pre, scanned.geometry, breast, device, Events())
-    probability = tumor_probability(scanned, mask, bundle, device, Events())
-    box = bounding_box((mask.labels > 0) | exam.tumor.numpy())
-    inside = np.clip(probability[box].astype(float), 1 - SUREST, SUREST)
-    logits = np.log(inside / (1 - inside)).astype(np.float32)
-    gain = scanned.first_post[box] - scanned.pre[box]
-    return _Seen(logits, gain, mask.labels[box] > 0, exam.tumor.numpy()[box], crop(scanned.geometry, box))
-
-
-def _temperature(seen: Sequence[_Seen]) -> float:
+def fitting_temperature(seen: Sequence[Seen]) -> float:
+    """The temperature with the least cross-entropy over the voxels of the breasts."""
     logits = np.concatenate([each.logits[each.breast] for each in seen]).astype(float)
     signs = np.concatenate([np.where(each.tumor[each.breast], -1.0, 1.0) for each in seen])
 
@@ -163,26 +183,31 @@ def _temperature(seen: Sequence[_Seen]) -> float:
     return float(np.exp(minimize_scalar(cross_entropy, bounds=(-2, 3), method="bounded").x))
 
 
-def _judged(seen: _Seen, temperature: float, threshold: float) -> Iterator[tuple[Peaks, tuple[float, int]]]:
-    """For every pair of peaks an exam's score, and how many false lesions it has.
+def measured(
+    seen: Seen, temperature: float, threshold: float, measure: Callable[[np.ndarray, Seen], Figures]
+) -> Iterator[tuple[Peaks, Figures]]:
+    """For every pair of peaks what `measure` says of the mask that is reported, bool (Z, Y, X).
 
     Growing and measuring take the time: each part is grown once, each set of parts is measured once.
     """
     probability = np.where(seen.breast, 1 / (1 + np.exp(-seen.logits / temperature)), 0)
     parts = list(grown_parts(probability, seen.gain, seen.breast, seen.geometry, threshold))
     surest = np.array([part.surest for part in parts])
-    measured: dict[tuple[bool, ...], tuple[float, int]] = {}
+    known: dict[tuple[bool, ...], Figures] = {}
     for peaks in combinations_with_replacement([peak for peak in PEAKS if peak >= threshold], 2):
         kept = tuple(sure_enough(surest, *peaks).tolist())
-        if kept not in measured:
-            measured[kept] = _measured(list(compress(parts, kept)), seen)
-        yield peaks, measured[kept]
+        if kept not in known:
+            known[kept] = measure(_reported(list(compress(parts, kept)), seen), seen)
+        yield peaks, known[kept]
 
 
-def _measured(parts: Sequence[GrownPart], seen: _Seen) -> tuple[float, int]:
-    """Score and false lesions of what is reported."""
+def score_of(reported: np.ndarray, seen: Seen) -> tuple[float, int]:
+    """Score and false lesions of an exam, see `Calibration`."""
+    return dice(reported, seen.tumor, empty=1.0), match_lesions(reported, seen.tumor).false_positives
+
+
+def _reported(parts: Sequence[GrownPart], seen: Seen) -> np.ndarray:
     mask = np.zeros(seen.tumor.shape, bool)
     for part in parts:
         mask[part.box] |= part.mask
-    reported = label_lesions(mask, seen.geometry) > 0
-    return dice(reported, seen.tumor, empty=1.0), match_lesions(reported, seen.tumor).false_positives
+    return label_lesions(mask, seen.geometry) > 0

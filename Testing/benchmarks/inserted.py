@@ -1,9 +1,10 @@
 """Lesions painted into the two real exams beside the project, and which of them tumour models find (docs/weights.md).
 
-    python Testing/benchmarks/inserted.py MODEL... [--places 3] [--data ../shared/data]
+    python Testing/benchmarks/inserted.py MODEL... [--places 3] [--first-place 3] [--data ../shared/data]
 
 A MODEL is the name or the folder of a tumour model's bundle. The exams, their breasts and all that enhances there are
 real; the lesions are as bright as the known one in the second patient's other breast. All models see the same ones.
+Those of the first three places are for choosing peaks (operating_point.py), so that others are taken here.
 """
 
 from __future__ import annotations
@@ -49,12 +50,12 @@ class Case:
     diameter: float
 
 
-def cases(data: Path, places: int) -> Iterator[Case]:
-    """Every diameter at so many places of both exams; together they would fill the memory."""
+def cases(data: Path, places: int, first: int = 0) -> Iterator[Case]:
+    """Every diameter at so many places of both exams, from the `first` on; together they would fill the memory."""
     names = ("Duke 153", "TCGA-AO-A03M right")
     for name, seen in zip(names, real_exams(data), strict=True):
         for diameter in DIAMETERS_MM:
-            for place in range(places):
+            for place in range(first, first + places):
                 changed = with_lesion(seen, diameter, np.random.default_rng([place, diameter]))
                 yield Case(name, seen, *changed, diameter)
 
@@ -98,11 +99,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="+")
     parser.add_argument("--places", type=int, default=3, help="of a lesion of each diameter in each exam")
+    parser.add_argument("--first-place", type=int, default=3, help="the first of them")
     parser.add_argument("--data", type=Path, default=DATA)
     options = parser.parse_args()
     rows = [
         (name, case.name, case.diameter, *_found(case, name))
-        for case in cases(options.data, options.places)
+        for case in cases(options.data, options.places, options.first_place)
         for name in options.models
     ]
     heads = " | ".join(f"{diameter} mm" for diameter in DIAMETERS_MM)
@@ -117,9 +119,12 @@ def main() -> None:
 
 def _found(case: Case, name: str) -> tuple[bool, float]:
     """Whether a model reports the lesion, and the Dice of what it reports there."""
-    labels = Seen(case.exam, case.seen.breast).lesions(find_bundle(name, "tumor"))
-    touching = np.setdiff1d(labels[case.lesion], [0])
-    overlap = dice(np.isin(labels, touching), case.lesion, empty=0.0)
+    return finds(Seen(case.exam, case.seen.breast).lesions(find_bundle(name, "tumor")), case.lesion)
+
+
+def finds(labels: np.ndarray, lesion: np.ndarray) -> tuple[bool, float]:
+    """Whether reported lesions (Z, Y, X) count as finding this one, bool (Z, Y, X), and their Dice with it."""
+    overlap = dice(np.isin(labels, np.setdiff1d(labels[lesion], [0])), lesion, empty=0.0)
     return overlap >= LEAST_OVERLAP, overlap
 
 

@@ -13,7 +13,7 @@ from BreastTumorSegLib.core.models import models_folder
 from BreastTumorSegLib.networks.bundle import ModelDescription, load_bundle, save_bundle
 from BreastTumorSegLib.networks.resunet import ResUNetConfig, resunet
 from BreastTumorSegLib.training import calibrate
-from BreastTumorSegLib.training.calibrate import Calibration, _judged, _Seen, _temperature, best
+from BreastTumorSegLib.training.calibrate import Calibration, Seen, best, fitting_temperature, measured, score_of
 
 SHAPE = (20, 24, 24)
 GEOMETRY = Geometry((24, 24, 20), (2.0, 2.0, 2.0), (0.0, 0.0, 0.0))
@@ -21,7 +21,7 @@ GEOMETRY = Geometry((24, 24, 20), (2.0, 2.0, 2.0), (0.0, 0.0, 0.0))
 
 def seen(logits, tumor):
     gain = np.where(tumor, 100.0, 0.0).astype(np.float32)
-    return _Seen(logits.astype(np.float32), gain, np.ones(SHAPE, bool), tumor, GEOMETRY)
+    return Seen(logits.astype(np.float32), gain, np.ones(SHAPE, bool), tumor, GEOMETRY)
 
 
 def test_the_temperature_makes_probabilities_what_they_say():
@@ -29,8 +29,8 @@ def test_the_temperature_makes_probabilities_what_they_say():
     random = np.random.default_rng(0)
     logits = random.normal(0, 1.5, SHAPE)
     tumor = random.random(SHAPE) < 1 / (1 + np.exp(-logits))
-    assert _temperature([seen(3 * logits, tumor)]) == pytest.approx(3.0, rel=0.05)
-    assert _temperature([seen(0.5 * logits, tumor)]) == pytest.approx(0.5, rel=0.05)
+    assert fitting_temperature([seen(3 * logits, tumor)]) == pytest.approx(3.0, rel=0.05)
+    assert fitting_temperature([seen(0.5 * logits, tumor)]) == pytest.approx(0.5, rel=0.05)
 
 
 def test_a_description_gives_probabilities_at_its_temperature():
@@ -42,7 +42,7 @@ def test_a_description_gives_probabilities_at_its_temperature():
 
 def at_095(exam, temperature):
     """What is judged with a threshold of 0.5 and peaks of 0.95."""
-    return dict(_judged(exam, temperature, 0.5))[0.95, 0.95]
+    return dict(measured(exam, temperature, 0.5, score_of))[0.95, 0.95]
 
 
 def test_an_exam_scores_its_dice_or_that_nothing_is_found():
@@ -61,7 +61,7 @@ def test_a_second_lesion_can_need_more_than_the_first():
     z, y, x = np.indices(SHAPE) - np.array([10, 12, 6])[:, None, None, None]
     first, second = z**2 + y**2 + x**2 <= 16, z**2 + y**2 + (x - 12) ** 2 <= 16
     logits = np.select([first, second], [4.0, 3.5], -8.0)  # probabilities of 0.982 and 0.971
-    judged = dict(_judged(seen(logits, first), 1.0, 0.5))
+    judged = dict(measured(seen(logits, first), 1.0, 0.5, score_of))
     assert judged[0.95, 0.98][0] == pytest.approx(1.0, abs=0.02) and judged[0.95, 0.98][1] == 0
     assert judged[0.95, 0.95][0] == pytest.approx(2 / 3, abs=0.03) and judged[0.95, 0.95][1] == 1
     assert judged[0.99, 0.99] == (0.0, 0)

@@ -1,0 +1,131 @@
+"""A tumour model that is averaged with another one."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from pydantic import ValidationError
+
+import training_runs
+from BreastTumorSegLib.core.errors import ModelError
+from BreastTumorSegLib.core.events import Events
+from BreastTumorSegLib.core.exam import Exam, Phase, PhaseTable, TimeSource
+from BreastTumorSegLib.core.geometry import Geometry
+from BreastTumorSegLib.core.models import partner_of
+from BreastTumorSegLib.jobs.worker import checksums
+from BreastTumorSegLib.networks.bundle import Bundle, ModelDescription, load_bundle, read_bundle, save_bundle
+from BreastTumorSegLib.networks.catalogue import build_network
+from BreastTumorSegLib.segmentation import runtimes
+from BreastTumorSegLib.segmentation.breast import BreastMask
+from BreastTumorSegLib.segmentation.tumor import tumor_probability
+from BreastTumorSegLib.training.calibrate import Calibration
+
+GRID = Geometry((24, 24, 24), (8.0, 8.0, 8.0), (0.0, 0.0, 0.0))
+
+
+class Says(torch.nn.Module):
+    """The same logit everywhere."""
+
+    def __init__(self, logit):
+        super().__init__()
+        self._logit = logit
+
+    def forward(self, image):
+        return torch.full((len(image), 1, *image.shape[2:]), self._logit)
+
+
+def bundle(logit, partner=None, **changes):
+    return Bundle(ModelDescription(**training_runs.model(**changes)), "", Says(logit), partner)
+
+
+@pytest.fixture
+def models(tmp_path):
+    """A folder with "second", and "first", which is averaged with it."""
+    for name, other in (("second", None), ("first", "second")):
+        described = ModelDescription(**training_runs.model(name=name, averaged_with=other))
+        save_bundle(build_network(described.network), described, tmp_path)
+    return tmp_path
+
+
+def described_again(models, name, **changes):
+    path = models / name / "model.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def test_the_probability_is_that_of_the_mean_logit_at_the_first_ones_temperature(monkeypatch):
+    monkeypatch.setattr(runtimes, "openvino", lambda: None)
+    phases = tuple(Phase(f"phase {n}", (), 100.0 * n, TimeSource.MAMA_MIA, GRID) for n in range(2))
+    exam = Exam(PhaseTable(phases), np.random.default_rng(0).random((2, *GRID.shape)).astype(np.float32))
+    inside = np.zeros(GRID.shape, bool)
+    inside[4:20, 4:20, 4:20] = True
+    breast = BreastMask(inside.astype(np.uint8), inside, GRID)
+    both = bundle(5.0, bundle(-1.0, temperature=3.0), temperature=2.0)
+    probability = tumor_probability(exam, breast, both, torch.device("cpu"), Events())
+    assert probability[inside] == pytest.approx(1 / (1 + np.exp(-1.0)), abs=1e-6)
+    assert not probability[~inside].any()
+
+
+def test_a_bundle_brings_the_model_that_it_is_averaged_with(models, monkeypatch):
+    first, second = load_bundle("first", "tumor", models), load_bundle("second", "tumor", models)
+    assert [member.sha256 for member in first.members] == [first.sha256, second.sha256]
+    assert second.members == (second,) and second.partner is None
+    monkeypatch.setenv("BREASTTUMORSEG_MODELS", str(models))
+    assert (partner_of("first"), partner_of("second")) == ("second", None)
+    assert read_bundle(models / "first").partner.description.name == "second"
+
+
+def test_a_cohort_is_done_again_with_another_partner(models, monkeypatch):
+    described = ModelDescription(**training_runs.model(name="breasts", task="breast", phases=["pre"]) | one_channel())
+    save_bundle(build_network(described.network), described, models)
+    monkeypatch.setenv("BREASTTUMORSEG_MODELS", str(models))
+    assert checksums("first") - checksums("second") == {load_bundle("first", "tumor", models).sha256}
+    assert load_bundle("second", "tumor", models).sha256 in checksums("first")
+
+
+def one_channel():
+    return {"network": training_runs.model()["network"] | {"in_channels": 1}}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"averaged_with": "first"}, {"spacing_mm": 4.0}, {"field": "breast"}, {"phases": ["pre"], **one_channel()}],
+)
+def test_models_that_do_not_fit_are_not_averaged(models, changes):
+    if "network" in changes:
+        second = ModelDescription(**training_runs.model(name="second", **changes))
+        save_bundle(build_network(second.network), second, models)
+    described_again(models, "second", **changes)
+    with pytest.raises(ModelError, match="'first' can't be averaged with 'second'"):
+        load_bundle("first", "tumor", models)
+
+
+def test_a_model_is_not_averaged_with_itself(models):
+    described_again(models, "first", averaged_with="first")
+    with pytest.raises(ModelError, match="'first' can't be averaged with 'first'"):
+        load_bundle("first", "tumor", models)
+
+
+def test_a_partner_that_is_missing_or_another_than_at_calibration_is_told(models):
+    described_again(models, "first", averaged_with_sha256=load_bundle("second", "tumor", models).sha256)
+    assert load_bundle("first", "tumor", models).partner
+    described_again(models, "first", averaged_with_sha256="0" * 64)
+    with pytest.raises(ModelError, match="calibrated with other weights of 'second'") as caught:
+        load_bundle("first", "tumor", models)
+    assert "models calibrate" in caught.value.remedy
+    (models / "second" / "weights.safetensors").unlink()
+    with pytest.raises(ModelError, match="the weights are missing"):
+        load_bundle("first", "tumor", models)
+
+
+def test_what_was_chosen_belongs_to_the_partner_it_was_chosen_with(models):
+    chosen = Calibration(2.0, 0.5, 0.9, 0.99, 0.6, 0.2)
+    described = chosen.of(load_bundle("first", "tumor", models))
+    assert described.averaged_with_sha256 == load_bundle("second", "tumor", models).sha256
+    assert (described.temperature, described.further_peak) == (2.0, 0.99)
+    assert chosen.of(load_bundle("second", "tumor", models)).averaged_with_sha256 is None
+
+
+def test_only_tumour_models_with_contrast_are_averaged():
+    with pytest.raises(ValidationError, match="tumour models with contrast"):
+        ModelDescription(**training_runs.model(task="breast", averaged_with="second"))
