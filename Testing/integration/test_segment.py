@@ -81,7 +81,8 @@ def test_events_are_lines_of_ascii_json_in_order(done):
 
 def test_the_manifest_says_how_the_result_came_about(done):
     manifest = json.loads((done[0] / "result.json").read_text())
-    assert {model["task"] for model in manifest["models"]} == {"breast", "tumor"}
+    used = [(model["task"], model["name"]) for model in manifest["models"]]
+    assert used == [("breast", "breast-unet"), ("tumor", "tumor-multi-phase"), ("tumor", "tumor-resunet")]
     assert all(re.fullmatch("[0-9a-f]{64}", model["sha256"]) for model in manifest["models"])
     assert manifest["phases"][0]["time_s"] == 0
     assert {phase["source"] for phase in manifest["phases"]} == {"MAMA-MIA json"}

@@ -104,6 +104,7 @@ def test_nothing_names_the_user(tmp_path):
 
 
 def test_damaged_weights(bundles):
+    """Of a model that the default one is averaged with, too: neither can be used."""
     path = bundles / "tumor-resunet" / "weights.safetensors"
     path.write_bytes(path.read_bytes()[:-1] + b"x")
     report = doctor.examine()
@@ -111,13 +112,14 @@ def test_damaged_weights(bundles):
     assert {name: model.ok for name, model in found.items()} == {
         "breast-unet": True,
         "clusters-noncontrast": True,
-        "tumor-multi-phase": True,
+        "tumor-multi-phase": False,
         "tumor-noncontrast": True,
         "tumor-resunet": False,
     }
-    assert "checksum" in found["tumor-resunet"].message
-    assert report.remedies == ("Install the model tumor-resunet again.",)
-    assert (report.exit_code, report.text.splitlines()[-1]) == (2, "Not ready: Install the model tumor-resunet again.")
+    assert all("checksum" in found[name].message for name in ("tumor-multi-phase", "tumor-resunet"))
+    remedies = tuple(f"Install the model {name} again." for name in ("tumor-multi-phase", "tumor-resunet"))
+    assert report.remedies == remedies
+    assert (report.exit_code, report.text.splitlines()[-1]) == (2, f"Not ready: {' '.join(remedies)}")
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"a": 1}', '{"a": {}}'])
