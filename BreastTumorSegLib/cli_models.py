@@ -65,7 +65,7 @@ def _facts(bundle: Bundle) -> dict[str, str]:
         "spacing": f"{described.spacing_mm:g} mm",
         "input": f"{described.normalisation}, of the {described.field}",
         **({"maps": f"of {described.maps}"} if described.maps else {}),
-        **({"with": described.averaged_with} if described.averaged_with else {}),
+        **({"average": f"with {described.averaged_with}"} if described.averaged_with else {}),
         **({"refined by": described.refined_by} if described.refined_by else {}),
         **_answer(described),
         "trained on": described.trained_on,

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from BreastTumorSegLib.core.errors import ModelError
-from BreastTumorSegLib.core.models import REGISTRY, models_folder
+from BreastTumorSegLib.core.models import REGISTRY, models_folder, partner_of
 from BreastTumorSegLib.io.results import output_errors, results_folder
 from BreastTumorSegLib.networks.bundle import (
     CARD,
@@ -33,7 +33,7 @@ def add_bundle(source: Path, folder: Path | None = None, overwrite: bool = False
 
     Raises:
         ModelError: A file is missing, the weights don't fit, the answer is not finite, or the name is another's; or
-            a tumour model without contrast is to be the default.
+            a tumour model without contrast is to be the default; or another is averaged with the one to be replaced.
         OutputError: There is such a model, or the models may not be written.
     """
     folder = folder or models_folder()
@@ -43,6 +43,7 @@ def add_bundle(source: Path, folder: Path | None = None, overwrite: bool = False
     bundle = read_bundle(source, folder)
     _check_answer(source, bundle)
     _check_name(folder, bundle)
+    _check_partners(folder, bundle)
     partial = folder / f"{REGISTRY}.partial"
     with results_folder(folder / bundle.description.name, overwrite) as staging:
         for file in (DESCRIPTION, WEIGHTS, CARD):
@@ -63,6 +64,18 @@ def _check_answer(source: Path, bundle: Bundle) -> None:
     logits = network(torch.randn(1, channels, *[2 * config.multiple] * 3))
     if not torch.isfinite(logits).all():
         raise ModelError(f"{source}: the network's answer is not finite.", "Train it again.")
+
+
+def _check_partners(folder: Path, bundle: Bundle) -> None:
+    """What others are averaged with stays: with other weights their peaks would mean something else."""
+    name = bundle.description.name
+    entries = registry(folder) if (folder / REGISTRY).is_file() else {}
+    others = [other for other in entries if partner_of(other, folder) == name]
+    if others and entries[name].sha256 != bundle.sha256:
+        raise ModelError(
+            f"{others[0]!r} is averaged with {name!r}, and was calibrated with its weights.",
+            "Give the new one another name, in its model.json.",
+        )
 
 
 def _check_name(folder: Path, bundle: Bundle) -> None:

@@ -99,13 +99,19 @@ class ModelDescription(BaseModel):
             raise ValueError('maps are for the task "tumor" and the phases ["pre"]')
         if takes_times(self.network) != (self.phases == "all"):
             raise ValueError('phases: "all" and a network that takes times belong together')
-        if (self.averaged_with or self.refined_by) and (self.task != "tumor" or not self.needs_contrast):
-            raise ValueError("averaged_with and refined_by are for tumour models with contrast")
         inputs = len(self.phases) + (self.task == "refinement")
         if self.phases != "all" and not self.maps and self.network.in_channels != inputs:
             raise ValueError(f"a network for {inputs} channels is needed, not {self.network}")
         if self.task == "refinement" and (self.phases == "all" or self.field != "breast"):
             raise ValueError("a network for refinement takes the first phases, not all of them, of the breasts")
+        return self
+
+    @model_validator(mode="after")
+    def _others_fit(self) -> ModelDescription:
+        if (self.averaged_with or self.refined_by) and (self.task != "tumor" or not self.needs_contrast):
+            raise ValueError("averaged_with and refined_by are for tumour models with contrast")
+        if self.averaged_with == self.name:
+            raise ValueError("a model can't be averaged with itself")
         return self
 
     def probability(self, logits: Tensor) -> Tensor:
@@ -231,10 +237,11 @@ def _partner(bundle: Bundle, name: str, models: Path) -> Bundle:
     verify_bundle(name, models)
     partner = _alone(models / name)
     mine, other = bundle.description, partner.description
-    if (mine.averaged_with_sha256 or partner.sha256) != partner.sha256:
+    if mine.averaged_with_sha256 and mine.averaged_with_sha256 != partner.sha256:
         raise ModelError(
             f"{mine.name!r} was calibrated with other weights of {name!r} than those in {models}.",
-            f"Put these back, or remove averaged_with_sha256 from its {DESCRIPTION} and run `models calibrate`.",
+            f"Put those with checksum {mine.averaged_with_sha256[:12]} back; or remove averaged_with_sha256 from its "
+            f"{DESCRIPTION} and run `models calibrate FOLDER`.",
         )
     alike = all(getattr(mine, what) == getattr(other, what) for what in ("task", "spacing_mm", "field"))
     if not alike or not other.needs_contrast or other.averaged_with:

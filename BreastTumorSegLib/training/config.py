@@ -222,6 +222,8 @@ class TrainingConfig(_Config):
             raise ValueError("whole fields differ in size: without a patch the batch must be 1")
         if patch is None and self.validation.windows == "patch":
             raise ValueError('without a patch, validation.windows must be "whole"')
+        if self.model.averaged_with:
+            raise ValueError("a network is trained alone: put averaged_with into its model.json afterwards")
         return self
 
     @model_validator(mode="after")

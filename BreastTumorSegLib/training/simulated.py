@@ -84,8 +84,8 @@ class SimulatedSource:
         facts |= {"site": self._site(number)}
         if self._data.coarse:
             coarse = self._coarse(number)
-            facts |= {"coarse": [member.sha256 for member in coarse.members]}
-            facts |= {"described": coarse.description.model_dump(mode="json")}
+            facts |= {"coarse": coarse.sha256, "described": coarse.description.model_dump(mode="json")}
+            facts |= {"partner": coarse.partner.sha256} if coarse.partner else {}
         return self._cache.entry(self._cache.key((), facts), lambda folder: _save_volume(self._made(number), folder))
 
     def _made(self, number: int) -> TrainingVolume:

@@ -42,7 +42,7 @@ def choose(simulated: Sequence[Seen], painted: Sequence[Seen]) -> tuple[Calibrat
     offered = choices(simulated, fitting_temperature(simulated), Events())
     found = shares_found(painted, offered[0].temperature)
     careful = [choice for choice in offered if choice.false_positives <= MOST_FALSE]
-    best = max(careful, key=lambda choice: choice.score + found[point(choice)])
+    best = max(careful or offered, key=lambda choice: choice.score + found[point(choice)])
     return best, found[point(best)]
 
 

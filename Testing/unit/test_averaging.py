@@ -14,6 +14,7 @@ from BreastTumorSegLib.core.exam import Exam, Phase, PhaseTable, TimeSource
 from BreastTumorSegLib.core.geometry import Geometry
 from BreastTumorSegLib.core.models import partner_of
 from BreastTumorSegLib.jobs.worker import checksums
+from BreastTumorSegLib.networks.adding import add_bundle
 from BreastTumorSegLib.networks.bundle import Bundle, ModelDescription, load_bundle, read_bundle, save_bundle
 from BreastTumorSegLib.networks.catalogue import build_network
 from BreastTumorSegLib.segmentation import runtimes
@@ -102,8 +103,25 @@ def test_models_that_do_not_fit_are_not_averaged(models, changes):
 
 def test_a_model_is_not_averaged_with_itself(models):
     described_again(models, "first", averaged_with="first")
-    with pytest.raises(ModelError, match="'first' can't be averaged with 'first'"):
+    with pytest.raises(ModelError, match="not a usable model bundle"):
         load_bundle("first", "tumor", models)
+    with pytest.raises(ValidationError, match="averaged with itself"):
+        ModelDescription(**training_runs.model(averaged_with="tiny"))
+
+
+def test_a_partner_is_not_replaced(models, tmp_path_factory):
+    """The one that it is averaged with would be calibrated for other weights."""
+    there = tmp_path_factory.mktemp("new")
+    torch.manual_seed(1)
+    described = ModelDescription(**training_runs.model(name="second"))
+    save_bundle(build_network(described.network), described, there)
+    (there / "second" / "CARD.md").write_text("A card.\n")
+    before = (models / "second" / "weights.safetensors").read_bytes()
+    with pytest.raises(ModelError, match="'first' is averaged with 'second'"):
+        add_bundle(there / "second", models, overwrite=True)
+    assert (models / "second" / "weights.safetensors").read_bytes() == before
+    described_again(models, "first", averaged_with=None)
+    assert add_bundle(there / "second", models, overwrite=True).sha256 == read_bundle(there / "second").sha256
 
 
 def test_a_partner_that_is_missing_or_another_than_at_calibration_is_told(models):
@@ -124,6 +142,11 @@ def test_what_was_chosen_belongs_to_the_partner_it_was_chosen_with(models):
     assert described.averaged_with_sha256 == load_bundle("second", "tumor", models).sha256
     assert (described.temperature, described.further_peak) == (2.0, 0.99)
     assert chosen.of(load_bundle("second", "tumor", models)).averaged_with_sha256 is None
+
+
+def test_a_network_is_trained_alone(tmp_path):
+    with pytest.raises(ValidationError, match="trained alone"):
+        training_runs.config(tmp_path, model=training_runs.model(averaged_with="second"))
 
 
 def test_only_tumour_models_with_contrast_are_averaged():
