@@ -13,7 +13,7 @@ from pathlib import Path
 import dask
 from dask.system import CPU_COUNT
 from distributed import Client, Future, KilledWorker, LocalCluster, as_completed, wait
-from distributed.core import CommClosedError
+from distributed.core import CommClosedError, Status
 from distributed.system import MEMORY_LIMIT
 from tornado.ioloop import PeriodicCallback
 
@@ -218,7 +218,7 @@ class _Crew:
             scheduler_kwargs={"dashboard": False, "dashboard_address": "127.0.0.1:0"},
             silence_logs=logging.CRITICAL,
         )
-        replace = PeriodicCallback(lambda: cluster.scale(count), 1000 * REPLACE_EVERY_S)
+        replace = PeriodicCallback(lambda: _replace_lost(cluster, count), 1000 * REPLACE_EVERY_S)
         cluster.periodic_callbacks["replace-lost"] = replace  # the cluster stops it when it closes
         cluster.loop.add_callback(replace.start)
         return Client(cluster, set_as_default=False)
@@ -281,6 +281,18 @@ class _Crew:
         with suppress(Exception):  # there may be no worker any more, or no scheduler
             client.run(stop, self._run, on_error="ignore")
             wait(list(self._running), timeout=GRACE_S)
+
+
+def _replace_lost(cluster: LocalCluster, count: int) -> None:
+    """Start what is missing of so many processes.
+
+    One that fails to start keeps its place in Dask's list, for ever: as where it comes before the process that bears
+    its name, which Dask gave up, has gone.
+    """
+    for name, process in list(cluster.workers.items()):
+        if process.status in (Status.failed, Status.closed):
+            del cluster.workers[name]
+    cluster.scale(count)
 
 
 def default_workers() -> int:

@@ -17,6 +17,7 @@ import psutil
 import pytest
 import torch
 from distributed import LocalCluster
+from distributed.core import Status
 from typer.testing import CliRunner
 
 from BreastTumorSegLib.cli import app
@@ -158,6 +159,18 @@ def test_a_process_whose_successor_is_given_up_is_replaced(exams, tmp_path, monk
     told = {outcome.message for outcome in tally.failed if outcome.case != DAMAGED}
     assert all("ended twice" in message for message in told)
     assert any(outcome.code == 0 for outcome in tally.outcomes)
+
+
+def test_a_process_that_did_not_start_is_replaced(tmp_path):
+    with alarm(60), cohort._Crew(Plan(tmp_path / "out", workers=1), 1, set()) as crew:
+        crew.start()
+        place, process = crew._cluster.workers.copy().popitem()
+        crew._cluster.sync(process.close)
+        process.status = Status.failed
+        crew._cluster.workers[place] = process  # as Dask leaves one that was refused because of its name
+        crew._client.wait_for_workers(1, timeout=30)
+        assert crew._client.submit(os.getpid).result(timeout=10) != os.getpid()
+        assert crew._cluster.workers[place] is not process
 
 
 @contextmanager
