@@ -79,8 +79,7 @@ def _answer(described: ModelDescription) -> dict[str, str]:
         return {"clusters": str(described.network.out_channels - 2)}
     facts = {"threshold": f"{described.threshold:g}"}
     if described.task == "tumor" and described.needs_contrast:
-        further = "" if described.further_peak is None else f", of further lesions {described.further_peak:g}"
-        facts["peak"] = f"{described.peak:g}{further}"
+        facts["peak"] = f"{described.peak:g}"
     return facts | ({"temperature": f"{described.temperature:g}"} if described.temperature != 1 else {})
 
 
@@ -133,7 +132,7 @@ def calibrate(
     ] = 2,
     progress: Progress = ProgressForm.text,
 ) -> None:
-    """Choose a tumour model's temperature, threshold and peaks on simulated exams, and write them into model.json."""
+    """Choose a tumour model's temperature, threshold and peak on simulated exams, and write them into model.json."""
     import torch
 
     from BreastTumorSegLib.networks.bundle import default_model, load_bundle, read_bundle, write_description
@@ -147,6 +146,6 @@ def calibrate(
         events.finished(**vars(chosen))
     if progress is ProgressForm.json:
         return
-    peaks = f"peak {chosen.peak:g}, of further lesions {chosen.further_peak:g}"
-    print(f"temperature {chosen.temperature:g}, threshold {chosen.threshold:g}, {peaks}")
-    print(f"on these exams a mean score of {chosen.score:.3f}, {chosen.false_positives:.2f} false lesions an exam")
+    print(f"temperature {chosen.temperature:g}, threshold {chosen.threshold:g}, peak {chosen.peak:g}")
+    print(f"on these exams a mean score of {chosen.score:.3f}, {chosen.false_positives:.2f} false lesions an exam,")
+    print(f"none in {chosen.empty:.0%} of those without lesion")

@@ -67,7 +67,7 @@ def _check_answer(source: Path, bundle: Bundle) -> None:
 
 
 def _check_partners(folder: Path, bundle: Bundle) -> None:
-    """What others are averaged with stays: with other weights their peaks would mean something else."""
+    """What others are averaged with stays: with other weights their peak would mean something else."""
     name = bundle.description.name
     entries = registry(folder) if (folder / REGISTRY).is_file() else {}
     others = [other for other in entries if partner_of(other, folder) == name]

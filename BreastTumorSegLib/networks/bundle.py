@@ -45,7 +45,7 @@ class ModelDescription(BaseModel):
             them.
         maps_sha256: Of that model's weights when this one was trained; None where that is not known.
         averaged_with: Name of the tumour model that one with contrast is averaged with: the probability is that of the
-            mean of both logits, with this one's temperature, threshold and peaks.
+            mean of both logits, with this one's temperature, threshold and peak.
         averaged_with_sha256: Of that model's weights when these were chosen; None where they were not, together.
         refined_by: Name of the model for "refinement" that draws what a tumour model with contrast finds; without one,
             it is grown.
@@ -54,10 +54,8 @@ class ModelDescription(BaseModel):
         temperature: What logits are divided by before they become probabilities, chosen on exams that no training used,
             so that of the voxels with 0.8 four in five are tumour (Guo et al. 2017, arXiv:1706.04599).
         threshold: Probability from which a voxel counts.
-        peak: An exam's surest lesion is not reported without a voxel of this probability. Of tumour models with
-            contrast.
-        further_peak: Nor is any other lesion without one of this; `peak` where it is None. Most exams with a lesion
-            have no second one.
+        peak: A lesion is reported where its probability, smoothed (`segmentation.tumor.SURE_MM`), is as high as this
+            somewhere. Of tumour models with contrast.
         trained_on: One sentence.
         bfloat16_dice_change: How far bfloat16 moves an exam's Dice, up or down, in the mean over held-out simulated
             exams; None where nobody has measured it.
@@ -80,8 +78,7 @@ class ModelDescription(BaseModel):
     field: Literal["breast", "exam"] = "breast"
     temperature: float = Field(1.0, gt=0)
     threshold: float = Field(0.5, gt=0, lt=1)
-    peak: float = Field(0.95, gt=0, lt=1)
-    further_peak: float | None = Field(None, gt=0, lt=1)
+    peak: float = Field(0.85, gt=0, lt=1)
     trained_on: str = "simulated exams only"
     bfloat16_dice_change: float | None = Field(None, ge=0)
 
@@ -91,8 +88,6 @@ class ModelDescription(BaseModel):
             raise ValueError(f"three or more classes are needed, not {self.network.out_channels}")
         if self.task != "clusters" and self.network.out_channels != 1:
             raise ValueError(f"a network for one logit is needed, not {self.network}")
-        if self.further_peak is not None and self.further_peak < self.peak:
-            raise ValueError(f"further_peak {self.further_peak:g} must not be under peak {self.peak:g}")
         if takes_maps(self.network) != (self.maps is not None):
             raise ValueError("maps and a network that takes them belong together")
         if self.maps and (self.task, self.phases) != ("tumor", ("pre",)):

@@ -23,7 +23,7 @@ from BreastTumorSegLib.networks.inputs import IntensityScale, intensity_scale
 from BreastTumorSegLib.segmentation.breast import BreastMask
 from BreastTumorSegLib.segmentation.engine import Engine
 from BreastTumorSegLib.segmentation.resample import crop, resample
-from BreastTumorSegLib.segmentation.tumor import MARGIN_MM, grow, seen_by, sure_enough, surest_of, within_breasts
+from BreastTumorSegLib.segmentation.tumor import MARGIN_MM, grow, seen_by, surest_of, within_breasts
 
 WINDOW_MM = 48.0
 """Edge of a window, as in training; larger around candidates that do not fit."""
@@ -57,11 +57,10 @@ def outlined(
         Cancelled: On request.
     """
     if refinement:
-        bars = (tumor.threshold, tumor.peak, tumor.further_peak)
-        close = refined(probability, exam, breast, refinement, *bars, device, events)
+        close = refined(probability, exam, breast, refinement, tumor.threshold, tumor.peak, device, events)
         return close >= refinement.description.threshold
     gain, inside = exam.first_post - exam.pre, breast.labels > 0
-    return grow(probability, gain, inside, exam.geometry, tumor.threshold, tumor.peak, tumor.further_peak, events)
+    return grow(probability, gain, inside, exam.geometry, tumor.threshold, tumor.peak, events)
 
 
 def refined(
@@ -71,7 +70,6 @@ def refined(
     bundle: Bundle,
     threshold: float,
     peak: float,
-    further_peak: float | None,
     device: torch.device,
     events: Events,
 ) -> np.ndarray:
@@ -81,13 +79,13 @@ def refined(
         probability: Of the first network, (Z, Y, X).
         bundle: For "refinement".
         threshold: A candidate is a connected part of this probability.
-        peak, further_peak: See `sure_enough`.
+        peak: How sure a candidate must be, see `SURE_MM`.
 
     Raises:
         OutOfMemoryError: Memory ran out after every fallback.
         Cancelled: On request.
     """
-    sure = _sure(probability, threshold, peak, further_peak)
+    sure = _sure(probability, exam.geometry, threshold, peak)
     if not sure.any():
         return np.zeros(exam.geometry.shape, np.float32)
     described, engine = bundle.description, Engine(bundle, device, events)
@@ -108,10 +106,10 @@ def refined(
     return within_breasts(fine, grid, breast.labels, exam.geometry)
 
 
-def _sure(probability: np.ndarray, threshold: float, peak: float, further_peak: float | None) -> np.ndarray:
+def _sure(probability: np.ndarray, geometry: Geometry, threshold: float, peak: float) -> np.ndarray:
     """The connected parts of a probability over the threshold that are sure enough, bool (Z, Y, X)."""
     labels, _ = ndimage.label(probability >= threshold, np.ones((3, 3, 3)))
-    return np.append(False, sure_enough(surest_of(probability, labels), peak, further_peak))[labels]
+    return np.append(False, surest_of(probability, labels, geometry.spacing_zyx) >= peak)[labels]
 
 
 def _scale(exam: Exam, breast: BreastMask, bundle: Bundle) -> IntensityScale:

@@ -24,6 +24,10 @@ from BreastTumorSegLib.segmentation.resample import crop, isotropic_grid, resamp
 MARGIN_MM = 10.0
 """Around the breast's box, so that the skin has air in front of it."""
 
+SURE_MM = 1.25
+"""A candidate is as sure as the highest probability in it after smoothing with a Gaussian of this standard deviation.
+A single voxel says little: of vessels and gland, some are very sure, and interpolation lowers it (docs/weights.md)."""
+
 GROW_FRACTIONS = (0.5, 0.6, 0.7, 0.8)
 """Growing takes voxels over this share of the seed's bright end; the next share is tried where it leaks."""
 
@@ -104,7 +108,6 @@ def grow(
     geometry: Geometry,
     threshold: float,
     peak: float,
-    further_peak: float | None = None,
     events: Events | None = None,
 ) -> np.ndarray:
     """Tumour mask, bool (Z, Y, X): each component of the probability, grown over what enhances like it.
@@ -117,21 +120,21 @@ def grow(
         subtraction: First post-contrast minus pre-contrast phase, (Z, Y, X).
         allowed: bool, where tumour can be: the breasts.
         threshold: Probability from which a voxel is a seed.
-        peak, further_peak: See `sure_enough`.
+        peak: How sure a component must be, see `SURE_MM`.
         events: Asked whether to go on; growing takes milliseconds, so the stage "tumor" counts as done.
 
     Raises:
         Cancelled: On request.
     """
     mask = np.zeros(probability.shape, bool)
-    for part in grown_parts(probability, subtraction, allowed, geometry, threshold, peak, further_peak, events):
+    for part in grown_parts(probability, subtraction, allowed, geometry, threshold, peak, events):
         mask[part.box] |= part.mask
     return mask
 
 
 @dataclass(frozen=True)
 class GrownPart:
-    """A component of the probability, grown: its highest probability, and its mask in a box of the volume."""
+    """A component of the probability, grown: how sure it is, and its mask in a box of the volume."""
 
     surest: float
     box: Box
@@ -145,7 +148,6 @@ def grown_parts(
     geometry: Geometry,
     threshold: float,
     peak: float = 0.0,
-    further_peak: float | None = None,
     events: Events | None = None,
 ) -> Iterator[GrownPart]:
     """What `grow` puts together, part by part."""
@@ -155,34 +157,25 @@ def grown_parts(
     around = widened(tight_box(seeds), (z, y, x), probability.shape)
     sure, gain, free = (volume[around] for volume in (probability, subtraction, allowed))
     labels, _ = ndimage.label(seeds[around], np.ones((3, 3, 3)))
-    surest = surest_of(sure, labels)
-    kept = sure_enough(surest, peak, further_peak)
+    surest = surest_of(sure, labels, geometry.spacing_zyx)
     for number, found in enumerate(ndimage.find_objects(labels)):
         events.progress("tumor", 1, 1)
-        if kept[number]:
+        if surest[number] >= peak:
             box = widened(found, (z, y, x), labels.shape)
             mask = _grow_one(labels[box] == number + 1, gain[box], free[box], geometry.spacing_zyx)
             yield GrownPart(float(surest[number]), shifted(box, around), mask)
 
 
-def surest_of(probability: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """The highest probability of every label from 1 on, (N,); looks at their boxes only, not at the whole volume."""
-    boxes = enumerate(ndimage.find_objects(labels), start=1)
-    return np.array([probability[box][labels[box] == number].max() for number, box in boxes])
-
-
-def sure_enough(surest: np.ndarray, peak: float, further_peak: float | None = None) -> np.ndarray:
-    """Which candidates are reported, bool (N,), by the highest probability of each, (N,).
-
-    Args:
-        peak: What the surest of an exam needs: with less, the network was not sure anywhere. Of equal ones it is the
-            first; one that is too small to be reported later counts, too.
-        further_peak: What every other one needs; `peak` where it is None.
-    """
-    needed = np.full(surest.shape, peak if further_peak is None else further_peak)
-    if surest.size:
-        needed[surest.argmax()] = peak
-    return surest >= needed
+def surest_of(probability: np.ndarray, labels: np.ndarray, spacing: tuple[float, float, float]) -> np.ndarray:
+    """How sure every label from 1 on is, (N,), see `SURE_MM`; looks around them only, not at the whole volume."""
+    sigma = [SURE_MM / step for step in spacing]
+    z, y, x = (int(np.ceil(3 * width)) for width in sigma)
+    surest = []
+    for number, found in enumerate(ndimage.find_objects(labels), start=1):
+        box = widened(found, (z, y, x), labels.shape)
+        smooth = ndimage.gaussian_filter(probability[box], sigma, mode="constant", truncate=3)
+        surest.append(smooth[labels[box] == number].max())
+    return np.array(surest)
 
 
 def _grow_one(

@@ -1,11 +1,11 @@
-"""Temperature, threshold and peaks of a tumour model, chosen on simulated exams that nothing else uses."""
+"""Temperature, threshold and peak of a tumour model, chosen on simulated exams that nothing else uses."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import combinations_with_replacement, compress
+from itertools import compress
 from typing import TypeVar
 
 import numpy as np
@@ -27,7 +27,7 @@ from BreastTumorSegLib.phantom.variation import varied
 from BreastTumorSegLib.segmentation.breast import BreastMask, segment_breast
 from BreastTumorSegLib.segmentation.lesions import label_lesions
 from BreastTumorSegLib.segmentation.resample import crop
-from BreastTumorSegLib.segmentation.tumor import GrownPart, grown_parts, sure_enough, tumor_probability
+from BreastTumorSegLib.segmentation.tumor import GrownPart, grown_parts, tumor_probability
 
 SEEDS = 720_000
 """Of the exams; `docs/weights.md` says which seeds are for what."""
@@ -37,9 +37,7 @@ SPACING_MM = 2.0
 MOST_FALSE = 0.5
 """False lesions an exam."""
 THRESHOLDS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
-PEAKS = (0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.97, 0.98, 0.99, 0.995, 0.998, 0.999, 0.9995, 0.9998)
-Peaks = tuple[float, float]
-"""That of an exam's surest lesion, and that of any other."""
+PEAKS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.88, 0.91, 0.93, 0.95, 0.97, 0.98, 0.99)
 Figures = TypeVar("Figures")
 SUREST = 1 - 2.0**-24
 """Probabilities are told in single precision, which knows none between this and 1."""
@@ -53,22 +51,22 @@ class Calibration:
     the one with the fewest.
 
     Attributes:
-        temperature, threshold, peak, further_peak: As of `ModelDescription`.
+        temperature, threshold, peak: As of `ModelDescription`.
         score: Mean over exams of the Dice of the whole tumour mask; in an exam without lesion 1 where nothing is found.
         false_positives: False lesions an exam.
+        empty: Share of the exams without lesion in which nothing is found.
     """
 
     temperature: float
     threshold: float
     peak: float
-    further_peak: float
     score: float
     false_positives: float
+    empty: float
 
     def of(self, bundle: Bundle) -> ModelDescription:
         """A bundle's description with what was chosen."""
-        chosen: dict[str, object] = {name: getattr(self, name) for name in ("temperature", "threshold")}
-        chosen |= {"peak": self.peak, "further_peak": self.further_peak}
+        chosen: dict[str, object] = {name: getattr(self, name) for name in ("temperature", "threshold", "peak")}
         chosen |= {"averaged_with_sha256": bundle.partner.sha256 if bundle.partner else None}
         return ModelDescription.model_validate(bundle.description.model_dump() | chosen)
 
@@ -100,9 +98,9 @@ def _exams(patients: int, first_seed: int) -> Iterator[SimulatedExam]:
 def calibrate(
     bundle: Bundle, breast: Bundle, device: torch.device, events: Events, patients: int = 2, seeds: int = SEEDS
 ) -> Calibration:
-    """Choose temperature, threshold and peaks for a tumour model with contrast.
+    """Choose temperature, threshold and peak for a tumour model with contrast.
 
-    The temperature has the least cross-entropy over the voxels of the breasts. Threshold and peaks are the best ones
+    The temperature has the least cross-entropy over the voxels of the breasts. Threshold and peak are the best ones
     for growing, also of a model that names a network for refinement.
 
     Args:
@@ -146,22 +144,29 @@ def look(exam: Exam, mask: BreastMask, tumor: np.ndarray, bundle: Bundle, device
 
 
 def choices(seen: Sequence[Seen], temperature: float, events: Events) -> list[Calibration]:
-    """Every threshold and pair of peaks, and how good it is on these exams.
+    """Every threshold and peak, and how good they are on these exams.
 
     Raises:
         Cancelled: On request.
     """
-    judged: dict[tuple[float, float, float], list[tuple[float, int]]] = {}
+    judged: dict[tuple[float, float], list[tuple[float, int]]] = {}
+    lesion = np.array([each.tumor.any() for each in seen])
     for number, each in enumerate(seen):
         events.progress("choose", number, len(seen))
         for threshold in THRESHOLDS:
-            for peaks, figures in measured(each, temperature, threshold, score_of):
-                judged.setdefault((threshold, *peaks), []).append(figures)
-    found = {chosen: np.mean(figures, axis=0) for chosen, figures in judged.items()}
-    return [
-        Calibration(round(temperature, 3), *chosen, round(float(score), 4), round(float(false), 3))
-        for chosen, (score, false) in found.items()
-    ]
+            for peak, figures in measured(each, temperature, threshold, score_of):
+                judged.setdefault((threshold, peak), []).append(figures)
+    return [_judged(temperature, *chosen, np.array(figures), lesion) for chosen, figures in judged.items()]
+
+
+def _judged(
+    temperature: float, threshold: float, peak: float, figures: np.ndarray, lesion: np.ndarray
+) -> Calibration:
+    """A choice with its scores and false lesions, (N, 2), of exams of which some have a `lesion`, bool (N,)."""
+    score, false = figures.mean(axis=0)
+    empty = figures[~lesion, 0].mean()
+    told = (round(float(score), 4), round(float(false), 3), round(float(empty), 3))
+    return Calibration(round(temperature, 3), threshold, peak, *told)
 
 
 def best(choices: Sequence[Calibration]) -> Calibration:
@@ -185,20 +190,20 @@ def fitting_temperature(seen: Sequence[Seen]) -> float:
 
 def measured(
     seen: Seen, temperature: float, threshold: float, measure: Callable[[np.ndarray, Seen], Figures]
-) -> Iterator[tuple[Peaks, Figures]]:
-    """For every pair of peaks what `measure` says of the mask that is reported, bool (Z, Y, X).
+) -> Iterator[tuple[float, Figures]]:
+    """For every peak what `measure` says of the mask that is reported, bool (Z, Y, X).
 
     Growing and measuring take the time: each part is grown once, each set of parts is measured once.
     """
     probability = np.where(seen.breast, 1 / (1 + np.exp(-seen.logits / temperature)), 0)
     parts = list(grown_parts(probability, seen.gain, seen.breast, seen.geometry, threshold))
     surest = np.array([part.surest for part in parts])
-    known: dict[tuple[bool, ...], Figures] = {}
-    for peaks in combinations_with_replacement([peak for peak in PEAKS if peak >= threshold], 2):
-        kept = tuple(sure_enough(surest, *peaks).tolist())
-        if kept not in known:
-            known[kept] = measure(_reported(list(compress(parts, kept)), seen), seen)
-        yield peaks, known[kept]
+    known: dict[int, Figures] = {}
+    for peak in PEAKS:
+        kept = surest >= peak
+        if kept.sum() not in known:
+            known[kept.sum()] = measure(_reported(list(compress(parts, kept)), seen), seen)
+        yield peak, known[kept.sum()]
 
 
 def score_of(reported: np.ndarray, seen: Seen) -> tuple[float, int]:

@@ -1,10 +1,10 @@
-"""Threshold and peaks of tumour models, by simulated exams and by lesions painted into real ones (docs/weights.md).
+"""Threshold and peak of tumour models, by simulated exams and by lesions painted into real ones (docs/weights.md).
 
     python Testing/benchmarks/operating_point.py FOLDER... [--patients 3] [--places 3] [--data DATA] [--write]
 
-`models calibrate` goes by simulated exams alone, whose lesions are surer than real ones. Here threshold and peaks have
-the highest mean of two numbers: the score on its exams, and the share found of the lesions that `inserted.py` paints,
-with at most as many false lesions as it allows. With `--write` they are written into the FOLDER's model.json.
+`models calibrate` goes by simulated exams alone, whose lesions are surer than real ones. Here threshold and peak have
+the highest mean of three numbers: the score on its exams, the share of those without lesion that stay empty, and the
+share found of the lesions that `inserted.py` paints; with at most as many false lesions as it allows. With `--write` they are written into the FOLDER's model.json.
 """
 
 from __future__ import annotations
@@ -42,22 +42,22 @@ def choose(simulated: Sequence[Seen], painted: Sequence[Seen]) -> tuple[Calibrat
     offered = choices(simulated, fitting_temperature(simulated), Events())
     found = shares_found(painted, offered[0].temperature)
     careful = [choice for choice in offered if choice.false_positives <= MOST_FALSE]
-    best = max(careful or offered, key=lambda choice: choice.score + found[point(choice)])
+    best = max(careful or offered, key=lambda choice: choice.score + choice.empty + found[point(choice)])
     return best, found[point(best)]
 
 
-def point(choice: Calibration) -> tuple[float, float, float]:
+def point(choice: Calibration) -> tuple[float, float]:
     """What is chosen beside the temperature."""
-    return choice.threshold, choice.peak, choice.further_peak
+    return choice.threshold, choice.peak
 
 
-def shares_found(painted: Sequence[Seen], temperature: float) -> dict[tuple[float, float, float], float]:
-    """Share of the painted lesions found, by threshold, peak and further peak."""
-    found: dict[tuple[float, float, float], list[bool]] = {}
+def shares_found(painted: Sequence[Seen], temperature: float) -> dict[tuple[float, float], float]:
+    """Share of the painted lesions found, by threshold and peak."""
+    found: dict[tuple[float, float], list[bool]] = {}
     for each in painted:
         for threshold in THRESHOLDS:
-            for peaks, hit in measured(each, temperature, threshold, _hit):
-                found.setdefault((threshold, *peaks), []).append(hit)
+            for peak, hit in measured(each, temperature, threshold, _hit):
+                found.setdefault((threshold, peak), []).append(hit)
     return {chosen: float(np.mean(hits)) for chosen, hits in found.items()}
 
 
@@ -75,8 +75,8 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help="write what was chosen into model.json")
     options = parser.parse_args()
     breast = load_bundle(default_model("breast"), "breast")
-    say("| | temperature | threshold | peak | further peak | score | false an exam | painted lesions found |")
-    say(f"|{'---|' * 8}")
+    heads = "temperature | threshold | peak | score | false an exam | empty without lesion | painted lesions found"
+    say(f"| | {heads} |\n|{'---|' * 8}")
     for folder in options.models:
         bundle = read_bundle(folder)
         simulated = look_at_exams(bundle, breast, CPU, Events(), options.patients)

@@ -47,7 +47,7 @@ class Seen:
         """Lesions (Z, Y, X), numbered from 1, that a model reports."""
         device, described = torch.device("cpu"), bundle.description
         if peak is not None:
-            described = described.model_copy(update={"peak": peak, "further_peak": None})
+            described = described.model_copy(update={"peak": peak})
         probability = tumor_probability(self.exam, self.breast, bundle, device, Events())
         mask = outlined(probability, self.exam, self.breast, described, load_refinement(bundle), device, Events())
         return label_lesions(mask, self.exam.geometry)

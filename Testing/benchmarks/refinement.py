@@ -70,8 +70,7 @@ def measure(cell: tuple[str, str, int], coarse: str, refinement: str, spacing: f
     gain = exam.first_post - exam.pre
     masks = {}
     for name, peak in PEAKS.items():
-        peaks = (peak, None) if peak else (described.peak, described.further_peak)
-        bars = (min(described.threshold, peak or 1), *peaks)
+        bars = (min(described.threshold, peak or 1), peak or described.peak)
         grown = grow(probability, gain, inside, exam.geometry, *bars)
         close = refined(probability, exam, breast, second, *bars, CPU, Events()) >= second.description.threshold
         masks |= {f"{GROWING}{name}": grown, f"second network{name}": close}

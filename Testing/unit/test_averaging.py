@@ -137,10 +137,10 @@ def test_a_partner_that_is_missing_or_another_than_at_calibration_is_told(models
 
 
 def test_what_was_chosen_belongs_to_the_partner_it_was_chosen_with(models):
-    chosen = Calibration(2.0, 0.5, 0.9, 0.99, 0.6, 0.2)
+    chosen = Calibration(2.0, 0.5, 0.9, 0.6, 0.2, 0.7)
     described = chosen.of(load_bundle("first", "tumor", models))
     assert described.averaged_with_sha256 == load_bundle("second", "tumor", models).sha256
-    assert (described.temperature, described.further_peak) == (2.0, 0.99)
+    assert (described.temperature, described.threshold, described.peak) == (2.0, 0.5, 0.9)
     assert chosen.of(load_bundle("second", "tumor", models)).averaged_with_sha256 is None
 
 

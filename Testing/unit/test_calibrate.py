@@ -1,6 +1,7 @@
-"""Temperature, threshold and peaks, chosen on exams."""
+"""Temperature, threshold and peak, chosen on exams."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -8,12 +9,21 @@ import torch
 from typer.testing import CliRunner
 
 from BreastTumorSegLib.cli import app
+from BreastTumorSegLib.core.events import Events
 from BreastTumorSegLib.core.geometry import Geometry
 from BreastTumorSegLib.core.models import models_folder
 from BreastTumorSegLib.networks.bundle import ModelDescription, load_bundle, save_bundle
 from BreastTumorSegLib.networks.resunet import ResUNetConfig, resunet
 from BreastTumorSegLib.training import calibrate
-from BreastTumorSegLib.training.calibrate import Calibration, Seen, best, fitting_temperature, measured, score_of
+from BreastTumorSegLib.training.calibrate import (
+    Calibration,
+    Seen,
+    best,
+    choices,
+    fitting_temperature,
+    measured,
+    score_of,
+)
 
 SHAPE = (20, 24, 24)
 GEOMETRY = Geometry((24, 24, 20), (2.0, 2.0, 2.0), (0.0, 0.0, 0.0))
@@ -41,8 +51,8 @@ def test_a_description_gives_probabilities_at_its_temperature():
 
 
 def at_095(exam, temperature):
-    """What is judged with a threshold of 0.5 and peaks of 0.95."""
-    return dict(measured(exam, temperature, 0.5, score_of))[0.95, 0.95]
+    """What is judged with a threshold of 0.5 and a peak of 0.95."""
+    return dict(measured(exam, temperature, 0.5, score_of))[0.95]
 
 
 def test_an_exam_scores_its_dice_or_that_nothing_is_found():
@@ -57,20 +67,30 @@ def test_an_exam_scores_its_dice_or_that_nothing_is_found():
     assert at_095(seen(sure, nothing), 1.0) == (0.0, 1)
 
 
-def test_a_second_lesion_can_need_more_than_the_first():
+def test_a_peak_that_only_one_lesion_has_leaves_the_other_out():
     z, y, x = np.indices(SHAPE) - np.array([10, 12, 6])[:, None, None, None]
     first, second = z**2 + y**2 + x**2 <= 16, z**2 + y**2 + (x - 12) ** 2 <= 16
-    logits = np.select([first, second], [4.0, 3.5], -8.0)  # probabilities of 0.982 and 0.971
+    logits = np.select([first, second], [4.0, 3.0], -8.0)  # probabilities of 0.982 and 0.953
     judged = dict(measured(seen(logits, first), 1.0, 0.5, score_of))
-    assert judged[0.95, 0.98][0] == pytest.approx(1.0, abs=0.02) and judged[0.95, 0.98][1] == 0
-    assert judged[0.95, 0.95][0] == pytest.approx(2 / 3, abs=0.03) and judged[0.95, 0.95][1] == 1
-    assert judged[0.99, 0.99] == (0.0, 0)
+    assert judged[0.97][0] == pytest.approx(1.0, abs=0.02) and judged[0.97][1] == 0
+    assert judged[0.93][0] == pytest.approx(2 / 3, abs=0.03) and judged[0.93][1] == 1
+    assert judged[0.99] == (0.0, 0)
+
+
+def test_of_exams_without_lesion_those_are_counted_that_stay_empty():
+    tumor, nothing = (np.indices(SHAPE) - np.array([10, 12, 12])[:, None, None, None]) ** 2, np.zeros(SHAPE, bool)
+    tumor = tumor.sum(0) <= 16
+    sure, unsure = (np.where(tumor, logit, -8.0) for logit in (4.0, 3.0))
+    exams = [seen(sure, tumor), seen(unsure, nothing), seen(sure, nothing), seen(unsure, nothing)]
+    offered = {choice.peak: choice for choice in choices(exams, 1.0, Events()) if choice.threshold == 0.5}
+    assert [offered[peak].empty for peak in (0.93, 0.97, 0.99)] == [0.0, 0.667, 1.0]
+    assert [offered[peak].false_positives for peak in (0.93, 0.97, 0.99)] == [0.75, 0.25, 0.0]
 
 
 def test_the_best_score_is_taken_among_choices_with_few_false_lesions():
-    many, few, fewer = (Calibration(1.0, 0.5, 0.9, 0.9, *figures) for figures in ((0.6, 0.7), (0.5, 0.5), (0.4, 0.1)))
+    many, few, fewer = (Calibration(1.0, 0.5, 0.9, *figures, 1.0) for figures in ((0.6, 0.7), (0.5, 0.5), (0.4, 0.1)))
     assert best([many, few, fewer]) is few
-    assert best([many, Calibration(1.0, 0.5, 0.8, 0.8, 0.7, 0.9)]) is many
+    assert best([many, Calibration(1.0, 0.5, 0.8, 0.7, 0.9, 1.0)]) is many
 
 
 def test_the_command_writes_what_it_chose_and_leaves_the_weights(tmp_path, monkeypatch):
@@ -85,9 +105,9 @@ def test_the_command_writes_what_it_chose_and_leaves_the_weights(tmp_path, monke
     done = CliRunner().invoke(app, ["models", "calibrate", str(tmp_path / "mine"), "--patients", "1"])
     assert done.exit_code == 0, done.output
     said = json.loads((tmp_path / "mine" / "model.json").read_text())
-    peaks = f"peak {said['peak']:g}, of further lesions {said['further_peak']:g}"
-    assert f"temperature {said['temperature']:g}, threshold {said['threshold']:g}, {peaks}" in done.output
-    assert said["temperature"] != 1.0 and said["threshold"] <= said["peak"] <= said["further_peak"]
+    shown = ", ".join(f"{name} {said[name]:g}" for name in ("temperature", "threshold", "peak"))
+    assert shown in done.output and re.search(r"none in (\d|\d\d|100)% of those without lesion", done.output)
+    assert said["temperature"] != 1.0
     assert (tmp_path / "mine" / "weights.safetensors").read_bytes() == weights
 
 

@@ -55,7 +55,7 @@ def look(monkeypatch):
         inside = np.ones(GRID.shape, bool) if inside is None else inside
         breast = BreastMask(inside.astype(np.uint8), inside, GRID)
         bundle = Bundle(described(), "", Agrees(seen))
-        return refined(probability, exam, breast, bundle, 0.5, 0.8, None, CPU, Events()), seen
+        return refined(probability, exam, breast, bundle, 0.5, 0.8, CPU, Events()), seen
 
     return run
 
@@ -181,7 +181,7 @@ def test_candidates_are_drawn_by_the_second_network_or_grown_without_one(monkeyp
     assert np.array_equal(grown, grow(probability, gain, inside, GRID, 0.5, 0.8))
     second = Bundle(described(threshold=0.3), "", Agrees([]))
     drawn = outlined(*given, second, CPU, Events())
-    close = refined(*given[:3], second, 0.5, 0.8, None, CPU, Events())
+    close = refined(*given[:3], second, 0.5, 0.8, CPU, Events())
     assert drawn.dtype == bool and np.array_equal(drawn, close >= 0.3)
     assert 0 < drawn.sum() != grown.sum()
 

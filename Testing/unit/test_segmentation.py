@@ -12,9 +12,9 @@ from BreastTumorSegLib.core.result import LEFT, RIGHT
 from BreastTumorSegLib.networks.bundle import ModelDescription
 from BreastTumorSegLib.segmentation.breast import _components, _sides_on, body, side_of_columns
 from BreastTumorSegLib.segmentation.resample import crop, isotropic_grid, resample
-from BreastTumorSegLib.segmentation.tumor import grow, sure_enough
+from BreastTumorSegLib.segmentation.tumor import grow, surest_of
 
-PEAK = 0.95
+PEAK = 0.9
 SAGITTAL = (0.0, 0.0, -1.0, 1.0, 0.0, 0.0, 0.0, -1.0, 0.0)
 
 
@@ -202,31 +202,32 @@ def test_a_seed_that_is_nowhere_sure_is_none():
     assert not mask.any()
 
 
-def test_the_surest_lesion_needs_less_than_any_other():
+def test_every_lesion_needs_the_peak():
     shape, geometry = (20, 20, 60), Geometry((60, 20, 20), (1.0, 1.0, 1.0))
-    first, second, third = (sphere(shape, (10, 10, x), 4) for x in (10, 30, 50))
-    probability = np.select([first, second, third], [0.90, 0.86, 0.7], 0.0)
+    lesions = [sphere(shape, (10, 10, x), 6) for x in (10, 30, 50)]
+    probability = np.select(lesions, [0.90, 0.86, 0.7], 0.0)
     given = (probability, np.where(probability > 0, 100.0, 0.0), np.ones(shape, bool), geometry, 0.5)
-    found = {peaks: [bool(grow(*given, *peaks)[at].any()) for at in (first, second, third)] for peaks in
-             ((0.8, None), (0.8, 0.88), (0.89, 0.95), (0.92, 0.95), (0.8, 0.85))}  # fmt: skip
-    assert found == {
-        (0.8, None): [True, True, False],
-        (0.8, 0.88): [True, False, False],
-        (0.89, 0.95): [True, False, False],
-        (0.92, 0.95): [False, False, False],
-        (0.8, 0.85): [True, True, False],
-    }
+    found = {peak: [bool(grow(*given, peak)[at].any()) for at in lesions] for peak in (0.6, 0.8, 0.88, 0.92)}
+    assert found == {0.6: [True] * 3, 0.8: [True, True, False], 0.88: [True, False, False], 0.92: [False] * 3}
 
 
-def test_of_equally_sure_lesions_one_is_the_surest():
-    assert sure_enough(np.array([0.9, 0.9, 0.97]), 0.8, 0.95).tolist() == [False, False, True]
-    assert sure_enough(np.array([0.9, 0.9]), 0.8, 0.95).tolist() == [True, False]
-    assert sure_enough(np.array([]), 0.8, 0.95).tolist() == []
+def test_how_sure_a_candidate_is_takes_more_than_a_voxel():
+    """A voxel of 1 mm has the middle of the Gaussian; in the middle of a lesion of 6 mm radius, with two grids, all."""
+    voxel = np.zeros((15, 15, 15))
+    voxel[7, 7, 7] = 1.0
+    assert surest_of(voxel, voxel.astype(int), (1.0, 1.0, 1.0)) == pytest.approx([(1.25 * np.sqrt(2 * np.pi)) ** -3], rel=0.01)
+    for step in (1.0, 2.0):
+        size = int(24 / step) + 1
+        lesion = sphere((size,) * 3, (size // 2,) * 3, 6 / step)
+        assert surest_of(0.9 * lesion, lesion.astype(int), (step,) * 3) == pytest.approx([0.9], abs=0.005)
 
 
-def test_further_lesions_never_need_less_than_the_first():
-    with pytest.raises(ValueError, match="must not be under peak"):
-        ModelDescription(**training_runs.model(peak=0.95, further_peak=0.9))
+def test_how_sure_a_candidate_is_does_not_depend_on_where_it_lies():
+    probability = np.zeros((30, 30, 30), np.float32)
+    probability[14:17, 14:17, 14:17] = 0.9
+    inner = surest_of(probability, (probability > 0).astype(int), (2.0, 1.0, 1.0))
+    corner = probability[14:20, 14:20, 14:20]
+    assert surest_of(corner, (corner > 0).astype(int), (2.0, 1.0, 1.0)) == pytest.approx(inner, rel=1e-5)
 
 
 def test_lesions_far_apart_grow_as_each_would_alone():
@@ -259,7 +260,7 @@ def test_growing_takes_no_time_for_the_empty_part_of_a_volume():
 
 def test_growing_that_leaks_into_gland_falls_back_to_the_seed():
     shape, geometry = (60, 60, 60), Geometry((60, 60, 60), (1.0, 1.0, 1.0))
-    seed = sphere(shape, (30, 30, 30), 3)
+    seed = sphere(shape, (30, 30, 30), 5)
     everywhere = np.full(shape, 100.0, np.float32)
     mask = grow(np.where(seed, 0.97, 0.0), everywhere, np.ones(shape, bool), geometry, 0.5, PEAK)
     assert (mask == seed).all()
