@@ -286,8 +286,8 @@ class _Crew:
 def _replace_lost(cluster: LocalCluster, count: int) -> None:
     """Start what is missing of so many processes.
 
-    One that fails to start keeps its place in Dask's list, for ever: as where it comes before the process that bears
-    its name, which Dask gave up, has gone.
+    One that failed to start stays in Dask's list, so that none takes its place. It fails where the process that it
+    replaces still has its name.
     """
     for name, process in list(cluster.workers.items()):
         if process.status in (Status.failed, Status.closed):

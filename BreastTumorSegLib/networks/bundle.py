@@ -54,8 +54,8 @@ class ModelDescription(BaseModel):
         temperature: What logits are divided by before they become probabilities, chosen on exams that no training used,
             so that of the voxels with 0.8 four in five are tumour (Guo et al. 2017, arXiv:1706.04599).
         threshold: Probability from which a voxel counts.
-        peak: A lesion is reported where its probability, smoothed (`segmentation.tumor.SURE_MM`), is as high as this
-            somewhere. Of tumour models with contrast.
+        peak: A lesion is reported if its probability, smoothed (`segmentation.tumor.SURE_MM`), is as high as this
+            somewhere in it; may be under the threshold. Of tumour models with contrast.
         trained_on: One sentence.
         bfloat16_dice_change: How far bfloat16 moves an exam's Dice, up or down, in the mean over held-out simulated
             exams; None where nobody has measured it.

@@ -26,7 +26,7 @@ MARGIN_MM = 10.0
 
 SURE_MM = 1.25
 """A candidate is as sure as the highest probability in it after smoothing with a Gaussian of this standard deviation.
-A single voxel says little: of vessels and gland, some are very sure, and interpolation lowers it (docs/weights.md)."""
+Single voxels of vessels and gland reach high probabilities, too, and interpolation lowers a lesion's highest one."""
 
 GROW_FRACTIONS = (0.5, 0.6, 0.7, 0.8)
 """Growing takes voxels over this share of the seed's bright end; the next share is tried where it leaks."""
@@ -153,7 +153,7 @@ def grown_parts(
     """What `grow` puts together, part by part."""
     events = events or Events()
     seeds = probability >= threshold
-    z, y, x = (int(np.ceil(GROW_REACH_MM / step)) for step in geometry.spacing_zyx)
+    z, y, x = (int(np.ceil(GROW_REACH_MM / step)) for step in geometry.spacing_zyx)  # and more than smoothing reaches
     around = widened(tight_box(seeds), (z, y, x), probability.shape)
     sure, gain, free = (volume[around] for volume in (probability, subtraction, allowed))
     labels, _ = ndimage.label(seeds[around], np.ones((3, 3, 3)))

@@ -159,9 +159,7 @@ def choices(seen: Sequence[Seen], temperature: float, events: Events) -> list[Ca
     return [_judged(temperature, *chosen, np.array(figures), lesion) for chosen, figures in judged.items()]
 
 
-def _judged(
-    temperature: float, threshold: float, peak: float, figures: np.ndarray, lesion: np.ndarray
-) -> Calibration:
+def _judged(temperature: float, threshold: float, peak: float, figures: np.ndarray, lesion: np.ndarray) -> Calibration:
     """A choice with its scores and false lesions, (N, 2), of exams of which some have a `lesion`, bool (N,)."""
     score, false = figures.mean(axis=0)
     empty = figures[~lesion, 0].mean()
@@ -198,7 +196,7 @@ def measured(
     probability = np.where(seen.breast, 1 / (1 + np.exp(-seen.logits / temperature)), 0)
     parts = list(grown_parts(probability, seen.gain, seen.breast, seen.geometry, threshold))
     surest = np.array([part.surest for part in parts])
-    known: dict[int, Figures] = {}
+    known: dict[int, Figures] = {}  # by how many parts are left: those of a higher peak are among those of a lower one
     for peak in PEAKS:
         kept = surest >= peak
         if kept.sum() not in known:

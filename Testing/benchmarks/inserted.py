@@ -4,7 +4,7 @@
 
 A MODEL is the name or the folder of a tumour model's bundle. The exams, their breasts and all that enhances there are
 real; the lesions are as bright as the known one in the second patient's other breast. All models see the same ones.
-Those of the first three places are for choosing peaks (operating_point.py), so that others are taken here.
+Those of the first three places are for choosing threshold and peak (operating_point.py), so that others are taken here.
 """
 
 from __future__ import annotations

@@ -4,7 +4,8 @@
 
 `models calibrate` goes by simulated exams alone, whose lesions are surer than real ones. Here threshold and peak have
 the highest mean of three numbers: the score on its exams, the share of those without lesion that stay empty, and the
-share found of the lesions that `inserted.py` paints; with at most as many false lesions as it allows. With `--write` they are written into the FOLDER's model.json.
+share found of the lesions that `inserted.py` paints; with at most as many false lesions as it allows. With `--write`
+they are written into the FOLDER's model.json.
 """
 
 from __future__ import annotations

@@ -34,8 +34,8 @@ from BreastTumorSegLib.segmentation.tumor import grow, tumor_probability
 SEEDS = 746_000
 CPU = torch.device("cpu")
 GROWING = "growing"
-PEAKS = {"": None, ", candidates from 0.5 on": 0.5, ", candidates from 0.2 on": 0.2}
-"""What a candidate has somewhere, and its threshold at most; None is the first network's own peaks and threshold."""
+THRESHOLDS = {"": None, ", candidates from 0.5 on": 0.5, ", candidates from 0.2 on": 0.2}
+"""Of candidates that need no peak; None is the first network's own threshold and peak."""
 
 Row = dict[str, float | str]
 
@@ -69,8 +69,8 @@ def measure(cell: tuple[str, str, int], coarse: str, refinement: str, spacing: f
     probability = tumor_probability(exam, breast, first, CPU, Events())
     gain = exam.first_post - exam.pre
     masks = {}
-    for name, peak in PEAKS.items():
-        bars = (min(described.threshold, peak or 1), peak or described.peak)
+    for name, threshold in THRESHOLDS.items():
+        bars = (threshold, 0.0) if threshold else (described.threshold, described.peak)
         grown = grow(probability, gain, inside, exam.geometry, *bars)
         close = refined(probability, exam, breast, second, *bars, CPU, Events()) >= second.description.threshold
         masks |= {f"{GROWING}{name}": grown, f"second network{name}": close}

@@ -164,13 +164,21 @@ def test_a_process_whose_successor_is_given_up_is_replaced(exams, tmp_path, monk
 def test_a_process_that_did_not_start_is_replaced(tmp_path):
     with alarm(60), cohort._Crew(Plan(tmp_path / "out", workers=1), 1, set()) as crew:
         crew.start()
-        place, process = crew._cluster.workers.copy().popitem()
-        crew._cluster.sync(process.close)
-        process.status = Status.failed
-        crew._cluster.workers[place] = process  # as Dask leaves one that was refused because of its name
-        crew._client.wait_for_workers(1, timeout=30)
-        assert crew._client.submit(os.getpid).result(timeout=10) != os.getpid()
-        assert crew._cluster.workers[place] is not process
+        before = crew._client.submit(os.getpid).result(timeout=10)
+        workers = crew._cluster.workers
+        while not workers:  # Dask enters a process some milliseconds after its first answer
+            time.sleep(0.01)
+        place, process = workers.copy().popitem()
+
+        async def refused():
+            await process.close()
+            process.status = Status.failed
+            workers[place] = process  # as Dask leaves one that was refused because of its name
+
+        crew._cluster.sync(refused)
+        assert crew._client.submit(os.getpid, pure=False).result(timeout=30) != before
+        while workers.get(place) in (None, process):
+            time.sleep(0.01)
 
 
 @contextmanager

@@ -107,7 +107,7 @@ def test_the_command_writes_what_it_chose_and_leaves_the_weights(tmp_path, monke
     said = json.loads((tmp_path / "mine" / "model.json").read_text())
     shown = ", ".join(f"{name} {said[name]:g}" for name in ("temperature", "threshold", "peak"))
     assert shown in done.output and re.search(r"none in (\d|\d\d|100)% of those without lesion", done.output)
-    assert said["temperature"] != 1.0
+    assert said["temperature"] != 1.0 and said["peak"] in calibrate.PEAKS and said["threshold"] in calibrate.THRESHOLDS
     assert (tmp_path / "mine" / "weights.safetensors").read_bytes() == weights
 
 

@@ -6,10 +6,8 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-import training_runs
 from BreastTumorSegLib.core.geometry import Geometry
 from BreastTumorSegLib.core.result import LEFT, RIGHT
-from BreastTumorSegLib.networks.bundle import ModelDescription
 from BreastTumorSegLib.segmentation.breast import _components, _sides_on, body, side_of_columns
 from BreastTumorSegLib.segmentation.resample import crop, isotropic_grid, resample
 from BreastTumorSegLib.segmentation.tumor import grow, surest_of
@@ -215,11 +213,20 @@ def test_how_sure_a_candidate_is_takes_more_than_a_voxel():
     """A voxel of 1 mm has the middle of the Gaussian; in the middle of a lesion of 6 mm radius, with two grids, all."""
     voxel = np.zeros((15, 15, 15))
     voxel[7, 7, 7] = 1.0
-    assert surest_of(voxel, voxel.astype(int), (1.0, 1.0, 1.0)) == pytest.approx([(1.25 * np.sqrt(2 * np.pi)) ** -3], rel=0.01)
+    middle = (1.25 * np.sqrt(2 * np.pi)) ** -3
+    assert surest_of(voxel, voxel.astype(int), (1.0, 1.0, 1.0)) == pytest.approx([middle], rel=0.01)
     for step in (1.0, 2.0):
         size = int(24 / step) + 1
         lesion = sphere((size,) * 3, (size // 2,) * 3, 6 / step)
         assert surest_of(0.9 * lesion, lesion.astype(int), (step,) * 3) == pytest.approx([0.9], abs=0.005)
+
+
+def test_one_sure_voxel_does_not_make_a_lesion():
+    shape, geometry = (20, 20, 20), Geometry((20, 20, 20), (1.0, 1.0, 1.0))
+    probability = np.where(sphere(shape, (10, 10, 10), 5), 0.6, 0.0)
+    probability[10, 10, 10] = 0.99
+    given = (probability, 100 * (probability > 0), np.ones(shape, bool), geometry, 0.5)
+    assert not grow(*given, 0.8).any() and grow(*given, 0.6).any()
 
 
 def test_how_sure_a_candidate_is_does_not_depend_on_where_it_lies():
