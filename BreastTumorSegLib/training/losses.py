@@ -17,10 +17,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Annotated, ClassVar, Literal, Protocol
 
+import numpy as np
 import torch
 from monai.losses import DiceLoss, TverskyLoss
 from pydantic import BaseModel, ConfigDict, Field, model_validator
-from scipy.ndimage import distance_transform_edt
+from scipy.ndimage import distance_transform_edt, label
 from torch import Tensor
 from torch.nn import functional
 
@@ -79,10 +80,13 @@ class DiceBCEConfig(_Config):
 
     Attributes:
         bce_weight: The paper's lambda, 5.
+        lesion_voxels: In the cross-entropy a smaller lesion counts as much as one of so many voxels; 0: every voxel the
+            same. Beside a large lesion a second one of 8 voxels would hardly matter to Dice or cross-entropy.
     """
 
     name: Literal["dice_bce"] = "dice_bce"
     bce_weight: float = Field(default=5.0, gt=0)
+    lesion_voxels: int = Field(default=0, ge=0)
 
 
 class _TverskyIndex(_Config):
@@ -163,6 +167,7 @@ def build_loss(config: LossConfig) -> SegmentationLoss:
         return _class_loss(config.most_weight)
     region = _region_term(config)
     final_weight = config.boundary_weight if isinstance(config, BoundaryConfig) else 0.0
+    lesion_voxels = config.lesion_voxels if isinstance(config, DiceBCEConfig) else 0
 
     def loss(logits: Tensor, target: Tensor, progress: float = 0.0) -> Tensor:
         # Half precision can't add up the voxels of a patch.
@@ -172,7 +177,8 @@ def build_loss(config: LossConfig) -> SegmentationLoss:
         total = (region(probability, target).flatten() * foreground).mean()
         if config.bce_weight:
             smooth = target * (1 - config.label_smoothing) + config.label_smoothing / 2
-            total = total + config.bce_weight * functional.binary_cross_entropy_with_logits(logits, smooth)
+            weight = lesion_weights(target, lesion_voxels) if lesion_voxels else None
+            total = total + config.bce_weight * functional.binary_cross_entropy_with_logits(logits, smooth, weight)
         if final_weight * progress:
             total = total + final_weight * progress * boundary_distance(probability, target)
         return total
@@ -241,6 +247,26 @@ def signed_distance(mask: Tensor) -> Tensor:
         return torch.zeros(mask.shape, device=mask.device)
     distance = distance_transform_edt(~inside) - distance_transform_edt(inside)
     return torch.from_numpy(distance).float().to(mask.device) - torch.where(mask, -0.5, 0.5)
+
+
+def lesion_weights(target: Tensor, lesion_voxels: int) -> Tensor:
+    """Weights of voxels that let a lesion of few voxels count as much as one of `lesion_voxels`; 1 elsewhere.
+
+    Shirokikh et al. 2020 (arXiv 2007.10033) weigh by the inverse of a lesion's size; here larger lesions keep theirs.
+
+    Args:
+        target: (N, 1, Z, Y, X); foreground is what is at least 0.5, and a lesion what is connected in it.
+    """
+    return torch.stack([_weights_in(sample[0] >= 0.5, lesion_voxels) for sample in target])[:, None]
+
+
+def _weights_in(mask: Tensor, lesion_voxels: int) -> Tensor:
+    """`lesion_weights` of a mask (Z, Y, X)."""
+    labels, _ = label(mask.cpu().numpy(), np.ones((3, 3, 3)))
+    sizes = np.bincount(labels.ravel())
+    sizes[0] = lesion_voxels
+    weights = np.maximum(lesion_voxels / sizes, 1).astype(np.float32)
+    return torch.from_numpy(weights[labels]).to(mask.device)
 
 
 def soft_label(masks: Sequence[Tensor]) -> Tensor:

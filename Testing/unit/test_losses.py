@@ -17,6 +17,7 @@ from BreastTumorSegLib.training.losses import (
     boundary_distance,
     build_loss,
     deep_supervision_loss,
+    lesion_weights,
     signed_distance,
     soft_label,
 )
@@ -204,6 +205,32 @@ def test_the_soft_target_itself_is_the_best_answer(config):
 def test_soft_dice_worked_out_by_hand():
     # True positives min(.5, .6) + min(1, .5) = 1; 1 - 2 / (1.5 + 1.1)
     assert build_loss(DiceConfig())(logit(row(0.6, 0.5)), row(0.5, 1)).item() == pytest.approx(0.2307692, abs=2e-5)
+
+
+# -- small lesions ---------------------------------------------------------------------------------------------
+
+
+def test_a_small_lesion_weighs_as_much_as_one_of_so_many_voxels():
+    target = torch.cat([row(1, 1, 0, 1, 1, 1, 1, 1), row(0, 0, 0, 0, 0, 0, 0, 1)])
+    expected = torch.cat([row(2, 2, 1, 1, 1, 1, 1, 1), row(1, 1, 1, 1, 1, 1, 1, 4)])
+    torch.testing.assert_close(lesion_weights(target, 4), expected)
+
+
+def test_lesions_that_touch_at_a_corner_are_one():
+    target = torch.eye(2).view(1, 1, 1, 2, 2)
+    torch.testing.assert_close(lesion_weights(target, 4), torch.tensor([[2.0, 1.0], [1.0, 2.0]]).view(1, 1, 1, 2, 2))
+
+
+def test_missing_the_smaller_of_two_lesions_costs_as_much_in_cross_entropy():
+    target, misses_small = row(1, 0, 1, 1, 1, 1), row(-3, -9, 9, 9, 9, 9)
+    misses_large = row(9, -9, -3, -3, -3, -3)
+    plain, even = (build_loss(DiceBCEConfig(bce_weight=1, lesion_voxels=voxels)) for voxels in (0, 4))
+    dice = build_loss(DiceConfig())
+    cost = [
+        [(loss(x, target) - dice(x, target)).item() for x in (misses_small, misses_large)] for loss in (plain, even)
+    ]
+    assert cost[0][1] == pytest.approx(4 * cost[0][0], rel=1e-2)
+    assert cost[1][1] == pytest.approx(cost[1][0], rel=1e-2)
 
 
 # -- the boundary ----------------------------------------------------------------------------------------------
