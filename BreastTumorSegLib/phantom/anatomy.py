@@ -19,6 +19,9 @@ from BreastTumorSegLib.phantom.tissues import Canvas
 # The breast ends this far behind the skin over the sternum, as in the masks of the Duke collection.
 LATERAL_CUT_MM = 40.0
 
+IMPLANT_DEPTH_MM = 4.0
+"""An implant lies at least so far behind the skin: there are fat and capsule around it."""
+
 
 @dataclass(frozen=True)
 class Breast:
@@ -192,7 +195,7 @@ def _paint_slab(body: Body, canvas: Canvas, random: np.random.Generator) -> tupl
     canvas.paint("skin", step(depth, voxel) * (1 - step(depth - body.skin, voxel)))
     _paint_nipples(body, canvas)
     if body.implant:
-        _paint_implants(body, canvas, torso - muscle_depth, (z, y, x))
+        _paint_implants(body, canvas, depth, torso - muscle_depth, (z, y, x))
     _paint_breast_vessels(canvas, random, depth, wall)
     canvas.paint("muscle", wall * step(depth - body.skin, voxel))
     if body.shoulders:
@@ -312,14 +315,17 @@ def _paint_nipples(body: Body, canvas: Canvas) -> None:
         canvas.paint("nipple", step((1 - distance) * 5.0, min(local.spacing)), where)
 
 
-def _paint_implants(body: Body, canvas: Canvas, behind: Tensor, zyx: tuple[Tensor, Tensor, Tensor]) -> None:
+def _paint_implants(
+    body: Body, canvas: Canvas, depth: Tensor, behind: Tensor, zyx: tuple[Tensor, Tensor, Tensor]
+) -> None:
     z, y, x = zyx
+    room = step(depth - body.skin - IMPLANT_DEPTH_MM, 1.0) * step(-behind - 2.0, 1.0)
     for breast in body.breasts:
         reach = 0.68 * breast.projection
         along = -(y + 0.42 * breast.projection) / (0.62 * reach)
         dx, dz = (x - breast.centre[0]) / breast.radius[0], (z - breast.centre[1]) / breast.radius[1]
         level = 1 - (along**2 + (dx / 0.72) ** 2 + (dz / 0.72) ** 2).clamp_min(1e-6).sqrt()
-        canvas.paint("implant", step(level * 25, 1.0) * step(-behind - 2.0, 1.0))
+        canvas.paint("implant", step(level * 25, 1.0) * room)
 
 
 def _tubes(random: np.random.Generator, grid: Grid, wavelength: float) -> Tensor:

@@ -30,6 +30,10 @@ VALLEY_MM = 9.0
 """The gap between the breasts is looked for with columns of about this width."""
 
 
+SEALED_VOXELS = 2
+"""Half the width of the widest opening of an implant's hole."""
+
+
 @dataclass(frozen=True)
 class BreastMask:
     """The mask on the exam's grid, and on the network's for what follows.
@@ -56,7 +60,7 @@ def segment_breast(
     logits = Engine(bundle, device, events).predict(inputs, everywhere)
     probability = np.where(body(image), bundle.description.probability(logits[0]).numpy(), 0)
     threshold = bundle.description.threshold
-    found = _components(probability >= threshold)
+    found = with_implants(_components(probability >= threshold))
     probability = np.where(ndimage.binary_dilation(found, iterations=2), probability, 0)
     probability[found & (probability < threshold)] = 1  # a hole, such as an implant, is breast all the same
     sides = side_of_columns(found, grid)
@@ -78,6 +82,21 @@ def body(image: np.ndarray) -> np.ndarray:
     otsu.Execute(sitk.GetImageFromArray(signal), mask)
     bright = ndimage.binary_opening(signal > otsu.GetThreshold())
     return ndimage.binary_dilation(_components(bright))
+
+
+def with_implants(mask: np.ndarray) -> np.ndarray:
+    """A mask of breasts (Z, Y, X) along LPS with the dark implants in them, bool.
+
+    An implant is a hole that may lie bare to the air, where the skin over it is too thin for a voxel, or be cut off by
+    the edge of the field of view. So openings of up to twice `SEALED_VOXELS` count as closed, and so do all faces of
+    the volume but the front, where the air is, and the back.
+    """
+    walled = np.pad(mask, ((1, 1), (0, 0), (1, 1)), constant_values=True)
+    wide = ndimage.binary_dilation(walled, iterations=SEALED_VOXELS)
+    closed = ndimage.binary_erosion(wide, iterations=SEALED_VOXELS, border_value=True)
+    filled = ndimage.binary_fill_holes(closed)
+    implants = ndimage.binary_dilation(filled & ~closed, iterations=2 * SEALED_VOXELS, mask=filled)
+    return mask | implants[1:-1, :, 1:-1]
 
 
 def side_of_columns(mask: np.ndarray, grid: Geometry) -> np.ndarray:

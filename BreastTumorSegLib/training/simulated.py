@@ -32,7 +32,7 @@ TRAINING_SEEDS = 1_000_000
 
 VALIDATION_SEEDS = 900_000
 
-SIMULATION = 5
+SIMULATION = 6
 """Counts up where the simulation changes what a bank of exams holds."""
 
 REFINED_FROM_MM = (1.0, 1.5, 2.0)

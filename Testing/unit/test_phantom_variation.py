@@ -93,6 +93,13 @@ def test_implants_and_background_are_where_they_are_said_to_be(in_all_conditions
     assert uptake["strong background"] > 1.5 * uptake["clean"]
 
 
+def test_implants_lie_behind_more_than_skin():
+    exam = simulate_exam("DUKE", 720000, 2.0, phases=2, change=partial(in_condition, condition="implant"))
+    implant, air = (exam.tissues.numpy() == TISSUES[name].label for name in ("implant", "air"))
+    assert implant.sum() > 10_000
+    assert ndimage.distance_transform_edt(~air, sampling=2.0)[implant].min() >= 4.0
+
+
 def test_a_volume_moves_by_whole_voxels():
     image = torch.tensor([[[1, 2, 3], [4, 5, 6]]])
     grid = Grid.box((0, 0, 0), (2, 4, 4.5), (1.0, 2.0, 1.5), "cpu")

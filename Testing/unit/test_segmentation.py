@@ -8,7 +8,7 @@ import SimpleITK as sitk
 
 from BreastTumorSegLib.core.geometry import Geometry
 from BreastTumorSegLib.core.result import LEFT, RIGHT
-from BreastTumorSegLib.segmentation.breast import _components, _sides_on, body, side_of_columns
+from BreastTumorSegLib.segmentation.breast import _components, _sides_on, body, side_of_columns, with_implants
 from BreastTumorSegLib.segmentation.resample import crop, isotropic_grid, resample
 from BreastTumorSegLib.segmentation.tumor import grow, surest_of
 
@@ -99,6 +99,23 @@ def test_specks_are_no_breast_and_holes_are_filled():
     mask[0, 0, 0] = True
     kept = _components(mask)
     assert kept[5, 5, 5] and not kept[0, 0, 0]
+
+
+@pytest.mark.parametrize("cut", [0, 16], ids=["whole", "cut by the edge of the field of view"])
+def test_an_implant_under_thin_skin_belongs_to_the_breast(cut):
+    breast, implant = sphere((32, 32, 32), (16, 16, 16), 13), sphere((32, 32, 32), (16, 16, 16), 8)
+    mask = breast & ~implant
+    mask[15:18, :16, 15:18] = False  # the skin over it is too thin for a voxel
+    mask, implant = mask[:, :, cut:], implant[:, :, cut:]
+    filled = with_implants(mask)
+    assert filled[implant].all()
+    assert not filled[~sphere((32, 32, 32), (16, 16, 16), 14)[:, :, cut:]].any()
+
+
+def test_air_between_the_breasts_is_none():
+    mask = np.zeros((20, 30, 40), bool)
+    mask[:, 20:25] = mask[:, 5:25, 2:18] = mask[:, 5:25, 24:38] = True
+    assert (with_implants(mask) == mask).all()
 
 
 def chest(x, middle):
