@@ -20,7 +20,7 @@ from BreastTumorSegLib.phantom.tissues import Canvas
 LATERAL_CUT_MM = 40.0
 
 IMPLANT_DEPTH_MM = 4.0
-"""An implant lies at least so far behind the skin: there are fat and capsule around it."""
+"""An implant lies about so far behind the skin at least: there are fat and capsule around it."""
 
 
 @dataclass(frozen=True)

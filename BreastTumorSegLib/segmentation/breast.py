@@ -89,14 +89,22 @@ def with_implants(mask: np.ndarray) -> np.ndarray:
 
     An implant is a hole that may lie bare to the air, where the skin over it is too thin for a voxel, or be cut off by
     the edge of the field of view. So openings of up to twice `SEALED_VOXELS` count as closed, and so do all faces of
-    the volume but the front, where the air is, and the back.
+    the volume but the front, where the air is, and the back. A hole from one face to the opposite one is taken for air
+    between the breasts or under them, unless it is closed by itself.
     """
-    walled = np.pad(mask, ((1, 1), (0, 0), (1, 1)), constant_values=True)
+    front = np.pad(mask, ((0, 0), (SEALED_VOXELS + 1, SEALED_VOXELS + 1), (0, 0)))
+    walled = np.pad(front, ((1, 1), (0, 0), (1, 1)), constant_values=True)
     wide = ndimage.binary_dilation(walled, iterations=SEALED_VOXELS)
     closed = ndimage.binary_erosion(wide, iterations=SEALED_VOXELS, border_value=True)
     filled = ndimage.binary_fill_holes(closed)
-    implants = ndimage.binary_dilation(filled & ~closed, iterations=2 * SEALED_VOXELS, mask=filled)
-    return mask | implants[1:-1, :, 1:-1]
+    bare = ~ndimage.binary_fill_holes(walled)[1:-1, :, 1:-1]
+    holes, _ = ndimage.label((filled & ~closed)[1:-1, :, 1:-1])
+    for number, box in enumerate(ndimage.find_objects(holes), start=1):
+        across = any(box[axis] == slice(0, mask.shape[axis]) for axis in (0, 2))
+        if across and bare[holes == number].any():
+            holes[holes == number] = 0
+    implants = ndimage.binary_dilation(holes > 0, iterations=2 * SEALED_VOXELS, mask=filled[1:-1, :, 1:-1])
+    return mask | implants[:, SEALED_VOXELS + 1 : -SEALED_VOXELS - 1]
 
 
 def side_of_columns(mask: np.ndarray, grid: Geometry) -> np.ndarray:

@@ -81,7 +81,8 @@ class DiceBCEConfig(_Config):
     Attributes:
         bce_weight: The paper's lambda, 5.
         lesion_voxels: In the cross-entropy a smaller lesion counts as much as one of so many voxels; 0: every voxel the
-            same. Beside a large lesion a second one of 8 voxels would hardly matter to Dice or cross-entropy.
+            same. Beside a large lesion a second one of 8 voxels would hardly matter to Dice or cross-entropy. A lesion
+            that the patch cuts is as large as what is in it, and levels of deep supervision count their own voxels.
     """
 
     name: Literal["dice_bce"] = "dice_bce"

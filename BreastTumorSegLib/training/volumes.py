@@ -30,8 +30,8 @@ from BreastTumorSegLib.training.cache import ContentCache
 from BreastTumorSegLib.training.config import REFERENCE, CohortData, SimulatedData
 from BreastTumorSegLib.training.processes import process_count, rank
 
-PREPROCESSING = 1
-"""Counts up where this file changes what the cache holds."""
+PREPROCESSING = 2
+"""Counts up where this file, or how the breasts are found, changes what the cache holds."""
 
 MARKED = 128
 """A voxel from this value of `TrainingVolume.label` on belongs to the tumour by majority."""
@@ -160,7 +160,8 @@ class PreparedCohort:
 
     def _breast_fact(self, case: Case) -> str:
         if self._data.breast != REFERENCE:
-            return self._breast_bundle().sha256
+            bundle = self._breast_bundle()
+            return f"{bundle.sha256} from {bundle.description.threshold} on"
         return REFERENCE
 
     def _breast_bundle(self) -> Bundle:

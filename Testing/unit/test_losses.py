@@ -26,6 +26,7 @@ EACH = [
     DiceConfig(),
     DiceCEConfig(),
     DiceBCEConfig(),
+    DiceBCEConfig(lesion_voxels=4),
     TverskyConfig(),
     FocalTverskyConfig(),
     BoundaryConfig(),

@@ -94,10 +94,10 @@ def test_implants_and_background_are_where_they_are_said_to_be(in_all_conditions
 
 
 def test_implants_lie_behind_more_than_skin():
-    exam = simulate_exam("DUKE", 720000, 2.0, phases=2, change=partial(in_condition, condition="implant"))
+    exam = simulate_exam("ISPY1", 720000, 2.0, phases=2, change=partial(in_condition, condition="implant"))
     implant, air = (exam.tissues.numpy() == TISSUES[name].label for name in ("implant", "air"))
     assert implant.sum() > 10_000
-    assert ndimage.distance_transform_edt(~air, sampling=2.0)[implant].min() >= 4.0
+    assert ndimage.distance_transform_edt(~air, sampling=2.0)[implant].min() > 4.0
 
 
 def test_a_volume_moves_by_whole_voxels():

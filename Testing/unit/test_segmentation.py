@@ -112,10 +112,17 @@ def test_an_implant_under_thin_skin_belongs_to_the_breast(cut):
     assert not filled[~sphere((32, 32, 32), (16, 16, 16), 14)[:, :, cut:]].any()
 
 
-def test_air_between_the_breasts_is_none():
-    mask = np.zeros((20, 30, 40), bool)
-    mask[:, 20:25] = mask[:, 5:25, 2:18] = mask[:, 5:25, 24:38] = True
+@pytest.mark.parametrize("gap", [2, 6])
+def test_air_between_the_breasts_is_none(gap):
+    mask = np.zeros((20, 30, 50), bool)
+    mask[:, 20:25] = mask[:, 3:25, 2:16] = mask[:, 3:25, 28:46] = True
+    mask[:, 3:8, 16 : 28 - gap] = True  # they all but touch in front, from the lowest slice to the highest
     assert (with_implants(mask) == mask).all()
+
+
+def test_a_mask_without_a_hole_stays_as_it_is():
+    for mask in (np.zeros((3, 8, 9), bool), np.ones((3, 8, 9), bool), sphere((20, 20, 20), (10, 4, 10), 5)):
+        assert (with_implants(mask) == mask).all()
 
 
 def chest(x, middle):
