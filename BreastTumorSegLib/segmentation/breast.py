@@ -29,7 +29,6 @@ MIDLINE_ERROR_MM = 45.0
 VALLEY_MM = 9.0
 """The gap between the breasts is looked for with columns of about this width."""
 
-
 SEALED_VOXELS = 2
 """Half the width of the widest opening of an implant's hole."""
 
