@@ -83,19 +83,11 @@ class DiceBCEConfig(_Config):
         lesion_voxels: In the cross-entropy a smaller lesion counts as much as one of so many voxels; 0: every voxel the
             same. Beside a large lesion a second one of 8 voxels would hardly matter to Dice or cross-entropy. A lesion
             that the patch cuts is as large as what is in it, and levels of deep supervision count their own voxels.
-        false_lesions: So does what is taken for tumour, with a probability of 0.5, and touches none.
     """
 
     name: Literal["dice_bce"] = "dice_bce"
     bce_weight: float = Field(default=5.0, gt=0)
     lesion_voxels: int = Field(default=0, ge=0)
-    false_lesions: bool = False
-
-    @model_validator(mode="after")
-    def _false_lesions_have_a_size(self) -> DiceBCEConfig:
-        if self.false_lesions and not self.lesion_voxels:
-            raise ValueError("false_lesions needs lesion_voxels, which says how much a false lesion counts")
-        return self
 
 
 class _TverskyIndex(_Config):
@@ -177,7 +169,6 @@ def build_loss(config: LossConfig) -> SegmentationLoss:
     region = _region_term(config)
     final_weight = config.boundary_weight if isinstance(config, BoundaryConfig) else 0.0
     lesion_voxels = config.lesion_voxels if isinstance(config, DiceBCEConfig) else 0
-    false_lesions = isinstance(config, DiceBCEConfig) and config.false_lesions
 
     def loss(logits: Tensor, target: Tensor, progress: float = 0.0) -> Tensor:
         # Half precision can't add up the voxels of a patch.
@@ -187,8 +178,7 @@ def build_loss(config: LossConfig) -> SegmentationLoss:
         total = (region(probability, target).flatten() * foreground).mean()
         if config.bce_weight:
             smooth = target * (1 - config.label_smoothing) + config.label_smoothing / 2
-            said = probability.detach() if false_lesions else torch.zeros_like(target)
-            weight = lesion_weights(target, said, lesion_voxels) if lesion_voxels else None
+            weight = lesion_weights(target, lesion_voxels) if lesion_voxels else None
             total = total + config.bce_weight * functional.binary_cross_entropy_with_logits(logits, smooth, weight)
         if final_weight * progress:
             total = total + final_weight * progress * boundary_distance(probability, target)
@@ -260,33 +250,24 @@ def signed_distance(mask: Tensor) -> Tensor:
     return torch.from_numpy(distance).float().to(mask.device) - torch.where(mask, -0.5, 0.5)
 
 
-def lesion_weights(target: Tensor, probability: Tensor, lesion_voxels: int) -> Tensor:
-    """Weights of voxels that let a small lesion, true or false, count as much as one of `lesion_voxels`; 1 elsewhere.
+def lesion_weights(target: Tensor, lesion_voxels: int) -> Tensor:
+    """Weights of voxels that let a lesion of few voxels count as much as one of `lesion_voxels`; 1 elsewhere.
 
-    Shirokikh et al. 2020 (arXiv 2007.10033) weigh by the inverse of a lesion's size; here larger lesions keep theirs,
-    and false ones count, too.
+    Shirokikh et al. 2020 (arXiv 2007.10033) weigh by the inverse of a lesion's size; here larger lesions keep theirs.
 
     Args:
-        target: (N, 1, Z, Y, X); a true lesion is what is connected and at least 0.5.
-        probability: (N, 1, Z, Y, X); a false lesion is what is connected, at least 0.5, and touches no true one.
+        target: (N, 1, Z, Y, X); foreground is what is at least 0.5, and a lesion what is connected in it.
     """
-    pairs = zip(target >= 0.5, probability >= 0.5, strict=True)
-    return torch.stack([_weights_in(true[0], said[0], lesion_voxels) for true, said in pairs])[:, None]
+    return torch.stack([_weights_in(sample[0] >= 0.5, lesion_voxels) for sample in target])[:, None]
 
 
-def _weights_in(true: Tensor, said: Tensor, lesion_voxels: int) -> Tensor:
-    """`lesion_weights` of masks (Z, Y, X)."""
-    lesions = true.cpu().numpy()
-    either, _ = label(lesions | said.cpu().numpy(), _NEIGHBOURS)
-    false = ~np.isin(either, np.unique(either[lesions]))
-    labels, _ = label(lesions | ((either > 0) & false), _NEIGHBOURS)
+def _weights_in(mask: Tensor, lesion_voxels: int) -> Tensor:
+    """`lesion_weights` of a mask (Z, Y, X)."""
+    labels, _ = label(mask.cpu().numpy(), np.ones((3, 3, 3)))
     sizes = np.bincount(labels.ravel())
     sizes[0] = lesion_voxels
     weights = np.maximum(lesion_voxels / sizes, 1).astype(np.float32)
-    return torch.from_numpy(weights[labels]).to(true.device)
-
-
-_NEIGHBOURS = np.ones((3, 3, 3))
+    return torch.from_numpy(weights[labels]).to(mask.device)
 
 
 def soft_label(masks: Sequence[Tensor]) -> Tensor:

@@ -214,19 +214,12 @@ def test_soft_dice_worked_out_by_hand():
 def test_a_small_lesion_weighs_as_much_as_one_of_so_many_voxels():
     target = torch.cat([row(1, 1, 0, 1, 1, 1, 1, 1), row(0, 0, 0, 0, 0, 0, 0, 1)])
     expected = torch.cat([row(2, 2, 1, 1, 1, 1, 1, 1), row(1, 1, 1, 1, 1, 1, 1, 4)])
-    torch.testing.assert_close(lesion_weights(target, torch.zeros_like(target), 4), expected)
-
-
-def test_a_false_lesion_weighs_as_much_where_it_touches_no_true_one():
-    target = row(1, 1, 0, 0, 0, 0, 0, 0)
-    said = row(0.9, 0.9, 0.8, 0.4, 0.4, 0.5, 0.4, 0.6)
-    torch.testing.assert_close(lesion_weights(target, said, 4), row(2, 2, 1, 1, 1, 4, 1, 4))
+    torch.testing.assert_close(lesion_weights(target, 4), expected)
 
 
 def test_lesions_that_touch_at_a_corner_are_one():
     target = torch.eye(2).view(1, 1, 1, 2, 2)
-    weights = lesion_weights(target, torch.zeros_like(target), 4)
-    torch.testing.assert_close(weights, torch.tensor([[2.0, 1.0], [1.0, 2.0]]).view(1, 1, 1, 2, 2))
+    torch.testing.assert_close(lesion_weights(target, 4), torch.tensor([[2.0, 1.0], [1.0, 2.0]]).view(1, 1, 1, 2, 2))
 
 
 def test_missing_the_smaller_of_two_lesions_costs_as_much_in_cross_entropy():
@@ -239,19 +232,6 @@ def test_missing_the_smaller_of_two_lesions_costs_as_much_in_cross_entropy():
     ]
     assert cost[0][1] == pytest.approx(4 * cost[0][0], rel=1e-2)
     assert cost[1][1] == pytest.approx(cost[1][0], rel=1e-2)
-
-
-def test_a_false_lesion_costs_as_much_as_a_missed_one_of_that_size():
-    """ln(1 + e^3) for each of four voxels' worth, of six voxels; without it, for one."""
-    target, logits = row(0, 0, 0, 0, 0, 0), row(-99, -99, 3, -99, -99, -99)
-    plain, even = (DiceBCEConfig(bce_weight=1, lesion_voxels=4, false_lesions=each) for each in (False, True))
-    assert build_loss(plain)(logits, target).item() == pytest.approx(3.048587 / 6)
-    assert build_loss(even)(logits, target).item() == pytest.approx(4 * 3.048587 / 6)
-
-
-def test_false_lesions_need_a_size():
-    with pytest.raises(ValidationError, match="needs lesion_voxels"):
-        DiceBCEConfig(false_lesions=True)
 
 
 # -- the boundary ----------------------------------------------------------------------------------------------
