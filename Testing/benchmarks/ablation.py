@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -18,7 +19,7 @@ import numpy as np
 import torch
 from held_out import JUDGED_IN, say
 from real_exams import DATA, real_exams, told
-from stress import Row, judged
+from stress import Row, judged, reported
 
 from BreastTumorSegLib.core.events import Events
 from BreastTumorSegLib.networks.bundle import Bundle, default_model, find_bundle, load_bundle
@@ -90,8 +91,11 @@ def _at_its_best(bundle: Bundle, exams: Sequence[tuple[SimulatedExam, BreastMask
     """The lowest peak with few enough false lesions, or the highest; and what is found with it."""
     said = [tumor_probability(truth.exam, breast, bundle, torch.device("cpu"), Events()) for truth, breast in exams]
     for peak in PEAKS:
-        described = bundle.description.model_copy(update={"peak": peak})
-        rows = [judged(*exam, each, described, None) for exam, each in zip(exams, said, strict=True)]
+        at_peak = replace(bundle, description=bundle.description.model_copy(update={"peak": peak}))
+        rows = [
+            judged(truth, breast, each, reported(each, truth.exam, breast, at_peak))
+            for (truth, breast), each in zip(exams, said, strict=True)
+        ]
         if _mean(rows, "false_positives") <= MOST_FALSE:
             break
     return peak, rows

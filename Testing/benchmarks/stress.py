@@ -23,18 +23,21 @@ import torch
 from held_out import say
 
 from BreastTumorSegLib.core.events import Events
+from BreastTumorSegLib.core.exam import Exam
 from BreastTumorSegLib.metrics.calibration import CalibrationBins, calibration_bins
 from BreastTumorSegLib.metrics.detection import match_lesions
 from BreastTumorSegLib.metrics.evaluate import evaluate_case
 from BreastTumorSegLib.metrics.overlap import dice
-from BreastTumorSegLib.networks.bundle import Bundle, ModelDescription, default_model, find_bundle, load_bundle
+from BreastTumorSegLib.networks.bundle import Bundle, default_model, find_bundle, load_bundle
 from BreastTumorSegLib.phantom.conditions import CONDITIONS, in_condition
 from BreastTumorSegLib.phantom.simulate import SimulatedExam, simulate_exam
 from BreastTumorSegLib.phantom.sites import LEFT_OUT, SITES
 from BreastTumorSegLib.phantom.visibility import faint
 from BreastTumorSegLib.segmentation.breast import BreastMask, segment_breast
 from BreastTumorSegLib.segmentation.lesions import label_lesions
+from BreastTumorSegLib.segmentation.noncontrast import load_clusters_model, segment_noncontrast
 from BreastTumorSegLib.segmentation.refinement import load_refinement, outlined
+from BreastTumorSegLib.segmentation.stopwatch import Stopwatch
 from BreastTumorSegLib.segmentation.tumor import tumor_probability
 from BreastTumorSegLib.training.calibrate import SPACING_MM
 
@@ -84,21 +87,25 @@ def measure(cell: tuple[str, str, int], models: Sequence[str]) -> list[Row]:
 
 def found(truth: SimulatedExam, breast: BreastMask, bundle: Bundle) -> Row:
     """What a model finds, and what is right of it."""
-    probability = tumor_probability(truth.exam, breast, bundle, torch.device("cpu"), Events())
-    return judged(truth, breast, probability, bundle.description, load_refinement(bundle))
+    exam, device, events = truth.exam, torch.device("cpu"), Events()
+    if bundle.description.needs_contrast:
+        probability = tumor_probability(exam, breast, bundle, device, events)
+        return judged(truth, breast, probability, reported(probability, exam, breast, bundle))
+    clusters, watch = load_clusters_model(bundle), Stopwatch(events)
+    result = segment_noncontrast(exam, breast, clusters, bundle, device, None, events, watch)
+    return judged(truth, breast, result.probability, result.tumor > 0)
 
 
-def judged(
-    truth: SimulatedExam,
-    breast: BreastMask,
-    probability: np.ndarray,
-    described: ModelDescription,
-    refinement: Bundle | None,
-) -> Row:
-    """What is drawn by a probability, and what is right of it."""
+def reported(probability: np.ndarray, exam: Exam, breast: BreastMask, bundle: Bundle) -> np.ndarray:
+    """The mask of all lesions, bool (Z, Y, X), that a model with contrast reports by its probability."""
+    refinement, device = load_refinement(bundle), torch.device("cpu")
+    drawn = outlined(probability, exam, breast, bundle.description, refinement, device, Events())
+    return label_lesions(drawn, exam.geometry) > 0
+
+
+def judged(truth: SimulatedExam, breast: BreastMask, probability: np.ndarray, mask: np.ndarray) -> Row:
+    """What is right of a mask."""
     exam, tumor, inside = truth.exam, truth.tumor.numpy(), breast.labels > 0
-    drawn = outlined(probability, exam, breast, described, refinement, torch.device("cpu"), Events())
-    mask = label_lesions(drawn, exam.geometry) > 0
     # Splinters of a lesion are none, wherever they are.
     measures = evaluate_case(mask, label_lesions(tumor, exam.geometry), exam.geometry)
     kept = ("dice", "hd95_mm", "lesions_reference", "lesions_found", "lesions_predicted", "false_positives")
