@@ -24,6 +24,7 @@ from BreastTumorSegLib.phantom.conditions import CONDITIONS, in_condition
 from BreastTumorSegLib.phantom.simulate import SimulatedExam, simulate_exam
 from BreastTumorSegLib.phantom.sites import TRAINING_SITES
 from BreastTumorSegLib.phantom.variation import varied
+from BreastTumorSegLib.phantom.visibility import faint
 from BreastTumorSegLib.segmentation.breast import BreastMask, segment_breast
 from BreastTumorSegLib.segmentation.lesions import label_lesions
 from BreastTumorSegLib.segmentation.resample import crop
@@ -73,12 +74,16 @@ class Calibration:
 
 @dataclass(frozen=True)
 class Seen:
-    """The box of an exam's breasts and tumour: what the network says there, and the truth; all (Z, Y, X)."""
+    """The box of an exam's breasts and tumour: what the network says there, and the truth; all (Z, Y, X).
+
+    `visible` is what can be told from its surroundings of the tumour.
+    """
 
     logits: np.ndarray
     gain: np.ndarray
     breast: np.ndarray
     tumor: np.ndarray
+    visible: np.ndarray
     geometry: Geometry
 
 
@@ -126,21 +131,28 @@ def look_at_exams(
     for number, truth in enumerate(_exams(patients, seeds)):
         events.progress("calibrate", number, total)
         mask = segment_breast(truth.exam.pre, truth.exam.geometry, breast, device, Events())
-        seen.append(look(truth.exam, mask, truth.tumor.numpy(), bundle, device))
+        seen.append(look(truth.exam, mask, truth.tumor.numpy(), _visible(truth), bundle, device))
     if not any(each.breast.any() for each in seen):
         raise ModelError(f"{breast.description.name!r} finds no breast.", "Install a whole-breast model.")
     return seen
 
 
-def look(exam: Exam, mask: BreastMask, tumor: np.ndarray, bundle: Bundle, device: torch.device) -> Seen:
-    """What `segment_exam` would see, up to the probability, with a temperature of 1; `tumor` is bool (Z, Y, X)."""
+def _visible(truth: SimulatedExam) -> np.ndarray:
+    tumor, enhancement = truth.tumor.numpy(), truth.exam.first_post - truth.exam.pre
+    return tumor & ~faint(enhancement, tumor, truth.breast.numpy() > 0, SPACING_MM)
+
+
+def look(
+    exam: Exam, mask: BreastMask, tumor: np.ndarray, visible: np.ndarray, bundle: Bundle, device: torch.device
+) -> Seen:
+    """What `segment_exam` would see, up to the probability, with a temperature of 1; masks are bool (Z, Y, X)."""
     cold = replace(bundle, description=bundle.description.model_copy(update={"temperature": 1.0}))
     probability = tumor_probability(exam, mask, cold, device, Events())
     box = bounding_box((mask.labels > 0) | tumor)
     inside = np.clip(probability[box].astype(float), 1 - SUREST, SUREST)
     logits = np.log(inside / (1 - inside)).astype(np.float32)
     gain = exam.first_post[box] - exam.pre[box]
-    return Seen(logits, gain, mask.labels[box] > 0, tumor[box], crop(exam.geometry, box))
+    return Seen(logits, gain, mask.labels[box] > 0, tumor[box], visible[box], crop(exam.geometry, box))
 
 
 def choices(seen: Sequence[Seen], temperature: float, events: Events) -> list[Calibration]:

@@ -31,7 +31,7 @@ GEOMETRY = Geometry((24, 24, 20), (2.0, 2.0, 2.0), (0.0, 0.0, 0.0))
 
 def seen(logits, tumor):
     gain = np.where(tumor, 100.0, 0.0).astype(np.float32)
-    return Seen(logits.astype(np.float32), gain, np.ones(SHAPE, bool), tumor, GEOMETRY)
+    return Seen(logits.astype(np.float32), gain, np.ones(SHAPE, bool), tumor, tumor, GEOMETRY)
 
 
 def test_the_temperature_makes_probabilities_what_they_say():
