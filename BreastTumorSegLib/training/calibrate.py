@@ -130,16 +130,18 @@ def look_at_exams(
     seen = []
     for number, truth in enumerate(_exams(patients, seeds)):
         events.progress("calibrate", number, total)
-        mask = segment_breast(truth.exam.pre, truth.exam.geometry, breast, device, Events())
-        seen.append(look(truth.exam, mask, truth.tumor.numpy(), _visible(truth), bundle, device))
+        seen.append(look_at(truth, bundle, breast, device))
     if not any(each.breast.any() for each in seen):
         raise ModelError(f"{breast.description.name!r} finds no breast.", "Install a whole-breast model.")
     return seen
 
 
-def _visible(truth: SimulatedExam) -> np.ndarray:
-    tumor, enhancement = truth.tumor.numpy(), truth.exam.first_post - truth.exam.pre
-    return tumor & ~faint(enhancement, tumor, truth.breast.numpy() > 0, SPACING_MM)
+def look_at(truth: SimulatedExam, bundle: Bundle, breast: Bundle, device: torch.device) -> Seen:
+    """A simulated exam as `look` sees it, with the breasts that a model finds."""
+    exam, tumor = truth.exam, truth.tumor.numpy()
+    mask = segment_breast(exam.pre, exam.geometry, breast, device, Events())
+    unseen = faint(exam.first_post - exam.pre, tumor, truth.breast.numpy() > 0, SPACING_MM)
+    return look(exam, mask, tumor, tumor & ~unseen, bundle, device)
 
 
 def look(
