@@ -76,7 +76,7 @@ class Calibration:
 class Seen:
     """The box of an exam's breasts and tumour: what the network says there, and the truth; all (Z, Y, X).
 
-    `visible` is what can be told from its surroundings of the tumour.
+    `visible` is the part of the tumour that can be told from its surroundings.
     """
 
     logits: np.ndarray

@@ -1,10 +1,10 @@
 """Lesions painted into the two real exams beside the project, and which of them tumour models find (docs/weights.md).
 
-    python Testing/benchmarks/inserted.py MODEL... [--places 3] [--first-place 3] [--data ../shared/data]
+    python Testing/benchmarks/inserted.py MODEL... [--places 3] [--first-place 12] [--data ../shared/data]
 
 A MODEL is the name or the folder of a tumour model's bundle. The exams, their breasts and all that enhances there are
 real; the lesions are as bright as the known one in the second patient's other breast. All models see the same ones.
-Those of the first three places are for choosing threshold and peak (operating_point.py), so that others are taken here.
+Those of the first twelve places choose threshold and peak (operating_point.py), so that others are taken here.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="+")
     parser.add_argument("--places", type=int, default=3, help="of a lesion of each diameter in each exam")
-    parser.add_argument("--first-place", type=int, default=3, help="the first of them")
+    parser.add_argument("--first-place", type=int, default=12, help="the first of them")
     parser.add_argument("--data", type=Path, default=DATA)
     options = parser.parse_args()
     rows = [

@@ -2,20 +2,21 @@
 
     python Testing/benchmarks/operating_point.py FOLDER... [--data DATA] [--write]
 
-`models calibrate` goes by simulated exams alone, whose lesions are surer than real ones. Here go by the mean of four
-numbers: the score, the share found of the lesions that can be seen, the share of exams without lesion that stay empty,
-and the share found of the lesions that `inserted.py` paints. Of all points nearly as good as the best one, with at most
-as many false lesions as `models calibrate` allows, the one with the lowest peak is taken, and of these the one that
-draws the painted lesions best. The temperature is that of the calibration exams. With `--write` what was chosen is
-written into the FOLDER's model.json. An hour or more for each model.
+`models calibrate` goes by simulated exams alone, whose lesions are surer than real ones. Here threshold and peak go by
+the mean of four numbers: the score, the share found of the lesions that can be seen, the share of exams without lesion
+that stay empty, and the share found of the lesions that `inserted.py` paints. Of all points nearly as good as the best
+one, with at most as many false lesions as `models calibrate` allows, the one with the lowest peak is taken, and of
+these the one that draws the painted lesions best. The temperature is that of the calibration exams. With `--write` what
+was chosen is written into the FOLDER's model.json. An hour or more for each model.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import astuple, dataclass
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import TypeVar
 
@@ -51,8 +52,8 @@ FIRST_SEED, PATIENTS, WITHOUT_LESION = 720_003, 2, 17
 """Beside the calibration exams: so many patients of each site under every condition, and so many without a lesion."""
 PLACES = 12
 NEARLY = 0.005
-"""Means so far apart are as good as equal. Of equal points the lowest peak is best: a missed lesion is worse than a
-false one."""
+"""Means no further apart than this count as equal. Of equal points the lowest peak is best: a missed lesion is worse
+than a false one."""
 
 Point = tuple[float, float]
 """Threshold and peak."""
@@ -92,21 +93,25 @@ def choices(exams: Iterable[Seen], free: Iterable[Seen], painted: Iterable[Seen]
 
     Args:
         exams: Simulated exams, with and without lesions.
-        free: More without.
+        free: More without, which tell whether they stay empty.
         painted: Real exams with a painted lesion each.
     """
     some, silent, hits = (
         tallied(seen, temperature, measure) for seen, measure in ((exams, _figures), (free, score_of), (painted, _hit))
     )
-    return [
-        _choice(point, np.array(some[point]), np.array(silent[point])[:, 0], np.array(hits[point])) for point in some
-    ]
+    return [figures_of(point, some[point], silent[point], hits[point]) for point in some]
 
 
-def _choice(point: Point, figures: np.ndarray, silent: np.ndarray, painted: np.ndarray) -> Choice:
-    score, false, found, there, lesion = figures.T
-    hit, overlap = painted.T
-    empty = np.concatenate([score[lesion == 0], silent])
+def figures_of(
+    point: Point,
+    exams: Sequence[tuple[float, int, int, int, bool]],
+    free: Sequence[tuple[float, int]],
+    painted: Sequence[tuple[bool, float]],
+) -> Choice:
+    """The figures of a point from what `_figures`, `score_of` and `_hit` say of every exam."""
+    score, false, found, there, lesion = np.array(exams).T
+    hit, overlap = np.array(painted).T
+    empty = np.concatenate([score[lesion == 0], np.array(free)[:, 0]])
     drawn = overlap[hit > 0].mean() if hit.any() else 0.0
     told = score.mean(), false.mean(), found.sum() / there.sum(), empty.mean(), hit.mean(), drawn
     return Choice(*point, *map(float, told))
@@ -153,7 +158,7 @@ def look_at_all(bundle: Bundle, data: Path) -> tuple[float, list[Choice]]:
         for truths in (simulated(CONDITIONS, FIRST_SEED, PATIENTS), more)
     )
     painted = (look(case.exam, case.seen.breast, case.lesion, case.lesion, bundle, CPU) for case in cases(data, PLACES))
-    return temperature, choices((*calibration, *others), free, painted, temperature)
+    return temperature, choices(chain(calibration, others), free, painted, temperature)
 
 
 def main() -> None:
@@ -163,6 +168,8 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=DATA)
     parser.add_argument("--write", action="store_true", help="write what was chosen into model.json")
     options = parser.parse_args()
+    if not options.data.is_dir():
+        parser.error(f"{options.data} is not a folder: the exams that lesions are painted into are missing.")
     heads = "temperature | threshold | peak | score | false an exam | visible lesions found | empty where no lesion"
     say(f"| | {heads} | painted lesions found | Dice of these | mean of four |\n|{'---|' * 11}")
     for folder in options.models:

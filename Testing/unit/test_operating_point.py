@@ -1,0 +1,52 @@
+"""Which threshold and peak the shipped tumour models get."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture
+def benchmark(monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "benchmarks")
+    import operating_point
+
+    return operating_point
+
+
+@pytest.fixture
+def strict(benchmark):
+    """A point whose four numbers have a mean of 0.8."""
+    return benchmark.Choice(0.6, 0.9, 0.7, 0.1, visible=0.8, empty=0.9, painted=0.8, drawn=0.9)
+
+
+def test_of_points_as_good_as_equal_the_lowest_peak_is_taken_and_then_the_best_outlines(benchmark, strict):
+    lower = replace(strict, peak=0.8, empty=0.882, drawn=0.7)  # a mean of 0.7955
+    drawn_better = replace(lower, threshold=0.5, drawn=0.8)
+    too_low = replace(strict, peak=0.7, empty=0.878)  # 0.7945
+    assert benchmark.chosen([strict, lower, drawn_better, too_low]) == drawn_better
+
+
+def test_a_point_with_too_many_false_lesions_is_taken_only_where_all_have(benchmark, strict):
+    better = replace(strict, peak=0.5, painted=1.0, false_positives=0.6)
+    assert benchmark.chosen([strict, better]) == strict
+    assert benchmark.chosen([better, replace(better, peak=0.4)]).peak == 0.4
+
+
+def test_figures_of_a_point_are_means_over_the_exams_that_they_are_of(benchmark):
+    """Two exams with three visible lesions of which two are found, and one without; two more without; two painted."""
+    point = (0.5, 0.8)
+    exams = [(0.9, 0, 1, 1, True), (0.3, 1, 1, 2, True), (1.0, 0, 0, 0, False)]
+    told = benchmark.figures_of(point, exams, [(0.0, 2), (1.0, 0)], [(True, 0.8), (False, 0.1)])
+    assert vars(told) == pytest.approx(
+        {
+            "threshold": 0.5,
+            "peak": 0.8,
+            "score": 2.2 / 3,
+            "false_positives": 1 / 3,
+            "visible": 2 / 3,
+            "empty": 2 / 3,
+            "painted": 0.5,
+            "drawn": 0.8,
+        }
+    )
