@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Annotated, Literal
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat
 from torch import Tensor
 from torch.nn import functional
 
@@ -48,6 +49,7 @@ class AugmentationConfig(BaseModel):
         gain: All post-contrast phases brighter or darker, by an amount that varies in space. Beside background
             enhancement this was what mattered most for networks trained on simulated exams when they met real ones.
         bias: All phases shaded alike, as by a surface coil.
+        bias_spread: Standard deviation of the logarithm of that shading, within a patch.
         gamma: Contrast: signal ** gamma, the brightest voxel kept.
         thick_slices: 1 to 3 voxels averaged along one axis.
         noise: Rician.
@@ -62,6 +64,7 @@ class AugmentationConfig(BaseModel):
     motion: Probability = 0.0
     gain: Probability = 0.0
     bias: Probability = 0.0
+    bias_spread: NonNegativeFloat = BIAS_SPREAD
     gamma: Probability = 0.0
     thick_slices: Probability = 0.0
     noise: Probability = 0.0
@@ -101,7 +104,8 @@ def augment(
         zero: The normalised value of signal 0, so that image - zero is the signal, which factors and noise need.
     """
     image, label = _flipped(image, label, config, random)
-    effects = [effect for name, effect in _EFFECTS.items() if random.random() < getattr(config, name)]
+    changes = _EFFECTS | {"bias": partial(_bias, spread=config.bias_spread)}
+    effects = [effect for name, effect in changes.items() if random.random() < getattr(config, name)]
     if not effects:
         return image, label
     signal = image - zero
@@ -150,8 +154,8 @@ def _gain(signal: Tensor, random: np.random.Generator) -> Tensor:
     return signal
 
 
-def _bias(signal: Tensor, random: np.random.Generator) -> Tensor:
-    return signal.mul_(_field(np.exp(random.normal(0, BIAS_SPREAD, (1, KNOTS, KNOTS, KNOTS))), signal))
+def _bias(signal: Tensor, random: np.random.Generator, spread: float = BIAS_SPREAD) -> Tensor:
+    return signal.mul_(_field(np.exp(random.normal(0, spread, (1, KNOTS, KNOTS, KNOTS))), signal))
 
 
 def _gamma(signal: Tensor, random: np.random.Generator) -> Tensor:
