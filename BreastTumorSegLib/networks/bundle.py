@@ -49,8 +49,9 @@ class ModelDescription(BaseModel):
         averaged_with_sha256: Of that model's weights when these were chosen; None where they were not, together.
         refined_by: Name of the model for "refinement" that draws what a tumour model with contrast finds; without one,
             it is grown.
-        field: What the network sees: the box of the breasts with a margin, or the whole exam. A network for the breasts
-            sees the exam.
+        field: What the network sees: the box of the breasts with a margin ("breast"), the same with everything dark
+            that is far from the breasts ("breast-only", `networks.inputs.breast_only`), or the whole exam ("exam"). A
+            network for the breasts sees the exam.
         temperature: What logits are divided by before they become probabilities, chosen on exams that no training used,
             so that of the voxels with 0.8 four in five are tumour (Guo et al. 2017, arXiv:1706.04599).
         threshold: Probability from which a voxel counts.
@@ -75,7 +76,7 @@ class ModelDescription(BaseModel):
     averaged_with: str | None = None
     averaged_with_sha256: str | None = None
     refined_by: str | None = None
-    field: Literal["breast", "exam"] = "breast"
+    field: Literal["breast", "breast-only", "exam"] = "breast"
     temperature: float = Field(1.0, gt=0)
     threshold: float = Field(0.5, gt=0, lt=1)
     peak: float = Field(0.85, gt=0, lt=1)
@@ -99,6 +100,8 @@ class ModelDescription(BaseModel):
             raise ValueError(f"a network for {inputs} channels is needed, not {self.network}")
         if self.task == "refinement" and (self.phases == "all" or self.field != "breast"):
             raise ValueError("a network for refinement takes the first phases, not all of them, of the breasts")
+        if self.field == "breast-only" and (self.task != "tumor" or self.maps):
+            raise ValueError('the field "breast-only" is for tumour models without maps')
         return self
 
     @model_validator(mode="after")

@@ -85,6 +85,21 @@ def seconds_after_injection(times: Sequence[float]) -> Tensor:
     return torch.tensor([0.0, *(max(time - injection, 0.0) for time in times[1:])], dtype=torch.float32)
 
 
+def breast_only(phases: Tensor, breast: Tensor, margin: int) -> Tensor:
+    """Phases (C, Z, Y, X) with their minimum for all that is further from the breasts than `margin` voxels of an edge.
+
+    Heart, liver and chest differ from exam to exam, and with the field of view; instance normalisation lets them change
+    what is seen in the breasts.
+
+    Args:
+        breast: bool (Z, Y, X).
+    """
+    near = breast[None, None].float()
+    for size in ((1, 1, 2 * margin + 1), (1, 2 * margin + 1, 1), (2 * margin + 1, 1, 1)):
+        near = functional.max_pool3d(near, size, 1, tuple(n // 2 for n in size))
+    return torch.where(near[0] > 0, phases, phases.amin())
+
+
 def bounding_box(mask: Tensor, margin: int) -> tuple[slice, slice, slice]:
     """Smallest box around a mask (Z, Y, X), grown by `margin` voxels; the whole volume when the mask is empty."""
     slices = []

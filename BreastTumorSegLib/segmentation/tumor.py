@@ -16,13 +16,16 @@ from BreastTumorSegLib.core.events import Events
 from BreastTumorSegLib.core.exam import Exam, first_post_index
 from BreastTumorSegLib.core.geometry import Geometry
 from BreastTumorSegLib.networks.bundle import Bundle, ModelDescription
-from BreastTumorSegLib.networks.inputs import bounding_box, normalised, seconds_after_injection
+from BreastTumorSegLib.networks.inputs import bounding_box, breast_only, normalised, seconds_after_injection
 from BreastTumorSegLib.segmentation.breast import BreastMask
 from BreastTumorSegLib.segmentation.engine import Engine, EngineOptions
 from BreastTumorSegLib.segmentation.resample import crop, isotropic_grid, resample
 
 MARGIN_MM = 10.0
 """Around the breast's box, so that the skin has air in front of it."""
+
+SEEN_MM = 6.0
+"""Around the breasts, of a network that sees them only: skin, and masks that are a little too small."""
 
 SURE_MM = 1.25
 """A candidate is as sure as the highest probability in it after smoothing with a Gaussian of this standard deviation.
@@ -73,6 +76,8 @@ def _logits(
     chosen = description.phases_of(exam.times)
     times = tuple(exam.times[index] for index in chosen)
     image = torch.from_numpy(np.stack([resample(exam.data[index], exam.geometry, grid) for index in chosen]))
+    if description.field == "breast-only":
+        image = breast_only(image, inside, round(SEEN_MM / description.spacing_mm))
     image = normalised(image, description.normalisation, first_post_index(times))
     engine = Engine(bundle, device, events, options)
     return engine.predict(image, inside, seconds_after_injection(times))[0]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from BreastTumorSegLib.core.exam import first_post_index
 from BreastTumorSegLib.networks.bundle import ModelDescription
-from BreastTumorSegLib.networks.inputs import intensity_scale, seconds_after_injection
+from BreastTumorSegLib.networks.inputs import breast_only, intensity_scale, seconds_after_injection
 from BreastTumorSegLib.segmentation.tumor import field_of
 from BreastTumorSegLib.training.augmentation import augment
 from BreastTumorSegLib.training.config import SampleConfig
@@ -24,6 +24,9 @@ STATISTICS_VOXELS = 100_000
 
 SMALLEST_FIELD = 0.5
 """A cropped field keeps at least this share of each edge."""
+
+MOST_SEEN_MM = 12.0
+"""So far around the breasts a network sees at most that sees them only."""
 
 TRIES = 100
 """To hit the breasts by chance; then any voxel will do."""
@@ -62,8 +65,10 @@ class Samples(torch.utils.data.Dataset[tuple[Tensor, Tensor, Tensor]]):
         volume = self._source.volume(number)
         field = self._field(volume, random)
         phases, seconds = self._phases(volume, random)
+        if self._description.field == "breast-only":
+            phases = self._breast_only(phases, volume.breast, field, random)
         early = first_post_index(tuple(seconds.tolist()))
-        scale = intensity_scale(thinned(phases, field), self._description.normalisation, early)
+        scale = intensity_scale(thinned([phase[field] for phase in phases]), self._description.normalisation, early)
         box = self._box(volume, field, random)
         image = scale(torch.stack([_cut(phase, box, field) for phase in phases]))
         # Maps lie where the label lies: flips move them, and nothing else changes them.
@@ -100,6 +105,18 @@ class Samples(torch.utils.data.Dataset[tuple[Tensor, Tensor, Tensor]]):
             post = 2 if len(volume.phases) > 2 and random.random() < self._config.later_phase else 1
             chosen = [{"pre": 0, "first_post": post}[name] for name in self._description.phases]
         return [volume.phases[index] for index in chosen], seconds_after_injection(volume.times)[chosen]
+
+    def _breast_only(
+        self, phases: list[Tensor], breast: Tensor, field: Box, random: np.random.Generator
+    ) -> list[Tensor]:
+        """Phases (Z, Y, X) that are dark far from the breasts, here more, there less: masks found are never right."""
+        margin = int(random.integers(1, round(MOST_SEEN_MM / self._description.spacing_mm) + 1))
+        seen = [phase.clone() for phase in phases]
+        for phase, part in zip(
+            seen, breast_only(torch.stack([p[field] for p in phases]), breast[field], margin), strict=True
+        ):
+            phase[field] = part
+        return seen
 
     def _kept(self, count: int, random: np.random.Generator) -> list[int]:
         """Which of an exam's phases are left: the pre-contrast phase, and others; half the time the first ones."""
@@ -151,11 +168,10 @@ class Samples(torch.utils.data.Dataset[tuple[Tensor, Tensor, Tensor]]):
         return at
 
 
-def thinned(phases: Iterable[Tensor], field: Box) -> Tensor:
-    """About `STATISTICS_VOXELS` evenly spread voxels of a field of phases, (C, Z, Y, X) float32."""
-    voxels = np.prod([part.stop - part.start for part in field])
-    step = max(int((voxels / STATISTICS_VOXELS) ** (1 / 3)), 1)
-    return torch.stack([phase[field][::step, ::step, ::step].float() for phase in phases])
+def thinned(phases: Sequence[Tensor] | Tensor) -> Tensor:
+    """About `STATISTICS_VOXELS` evenly spread voxels of phases that are (Z, Y, X) each, (C, Z, Y, X) float32."""
+    step = max(int((phases[0].numel() / STATISTICS_VOXELS) ** (1 / 3)), 1)
+    return torch.stack([phase[::step, ::step, ::step].float() for phase in phases])
 
 
 def _cropped(part: slice, at: int, random: np.random.Generator) -> slice:

@@ -76,7 +76,7 @@ class Validation:
         found = predict_probability(volume, model, self._predictor(network)) >= model.threshold
         if model.task == "breast":
             return dice(found.numpy(), volume.breast.numpy(), empty=float("nan"))
-        if model.field == "breast":
+        if model.field != "exam":
             found &= volume.breast
         tumor = volume.label >= MARKED
         if volume.unknown is not None:

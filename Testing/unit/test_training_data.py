@@ -251,7 +251,7 @@ def test_all_patches_around_the_tumour_hold_it_where_it_is():
 def test_image_and_label_are_cut_at_the_same_place():
     volume = ramp()
     field = (slice(0, 12), slice(0, 30), slice(0, 30))
-    statistics = thinned([volume.phases[0], volume.phases[1]], field)
+    statistics = thinned([volume.phases[0][field], volume.phases[1][field]])
     image, _, label = samples(volume, tumor_share=1.0)[0]
     signal = image * statistics.std() + statistics.mean()
     assert signal[0][label[0] > 0].item() == pytest.approx(float(volume.phases[0][2, 25, 3]), rel=1e-3)
