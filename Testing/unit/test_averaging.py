@@ -67,6 +67,27 @@ def test_the_probability_is_that_of_the_mean_logit_at_the_first_ones_temperature
     assert not probability[~inside].any()
 
 
+@pytest.mark.parametrize(("field", "changed"), [("breast", True), ("breast-only", False)])
+def test_what_lies_far_from_the_breasts_changes_nothing_for_a_network_that_sees_them_only(field, changed, monkeypatch):
+    monkeypatch.setattr(runtimes, "openvino", lambda: None)
+    inside = np.zeros(GRID.shape, bool)
+    inside[4:20, 4:12, 4:20] = inside[4:20, 4:20, 4:6] = True
+    described = ModelDescription(**training_runs.model(field=field))
+    network = build_network(described.network).eval()
+    data = np.random.default_rng(0).uniform(1, 2, (2, *GRID.shape)).astype(np.float32)
+    data[:, 0, 0, 0] = 1.0  # the darkest there is, whatever lies behind
+    told = []
+    for factor in (1, 5):
+        heart = data.copy()
+        heart[..., 14:, 9:] *= factor
+        phases = tuple(Phase(f"phase {n}", (), 100.0 * n, TimeSource.MAMA_MIA, GRID) for n in range(2))
+        breast = BreastMask(inside.astype(np.uint8), inside, GRID)
+        exam, tumor = Exam(PhaseTable(phases), heart), Bundle(described, "", network, None)
+        told.append(tumor_probability(exam, breast, tumor, torch.device("cpu"), Events())[inside])
+    assert np.std(told[0]) > 0
+    assert (np.abs(told[0] - told[1]).max() > 1e-3) == changed
+
+
 def test_a_bundle_brings_the_model_that_it_is_averaged_with(models, monkeypatch):
     first, second = load_bundle("first", "tumor", models), load_bundle("second", "tumor", models)
     assert [member.sha256 for member in first.members] == [first.sha256, second.sha256]

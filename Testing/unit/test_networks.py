@@ -18,7 +18,7 @@ from BreastTumorSegLib.networks.bundle import (
     registry,
     save_bundle,
 )
-from BreastTumorSegLib.networks.inputs import bounding_box, intensity_scale, normalised, pad_to_multiple
+from BreastTumorSegLib.networks.inputs import bounding_box, breast_only, intensity_scale, normalised, pad_to_multiple
 from BreastTumorSegLib.networks.resunet import PUBLISHED, ResUNetConfig, resunet
 
 SMALL = ResUNetConfig(in_channels=2, out_channels=1, channels=(4, 8), strides=(2,))
@@ -40,6 +40,13 @@ def test_joint_z_score_keeps_the_ratio_between_phases():
     # Mean 2, standard deviation sqrt(2): both phases share them.
     assert normalised(phases, "joint-z-score").flatten().tolist() == pytest.approx([-0.7071, 0.7071], abs=1e-4)
     assert normalised(torch.full((2, 2, 2, 2), 5.0), "joint-z-score").abs().max() == 0
+
+
+def test_far_from_the_breasts_all_phases_are_dark():
+    phases = torch.arange(1.0, 11.0).view(2, 1, 1, 5)
+    breast = torch.tensor([True, False, False, False, False]).view(1, 1, 5)
+    assert breast_only(phases, breast, 2).flatten().tolist() == [1, 2, 3, 1, 1, 6, 7, 8, 1, 1]
+    assert breast_only(phases, breast, 0).flatten().tolist() == [1, 1, 1, 1, 1, 6, 1, 1, 1, 1]
 
 
 def test_early_min_max_is_the_early_phases_scale_for_all():

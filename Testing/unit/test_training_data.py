@@ -267,6 +267,19 @@ def test_other_patches_are_centred_in_the_breasts():
     assert sum(bool(anywhere[number][2].any()) for number in range(40)) < 38
 
 
+def test_a_sample_of_the_breasts_only_is_dark_elsewhere():
+    breast = torch.zeros(12, 30, 30, dtype=torch.bool)
+    breast[:, :, :4] = True
+    only = training_runs.model(field="breast-only", spacing_mm=2.0)
+    drawn = samples(ramp(breast=breast), only, tumor_share=0.0, patch=None)
+    around = set()
+    for number in range(20):
+        field = drawn[number][0][..., : 4 + 5]  # 10 mm around the breasts
+        dark = (field == field.min()).flatten(0, 2).all(0)
+        around.add(int((~dark).nonzero().max()) - 3)
+    assert around == {1, 2, 3, 4, 5}
+
+
 def test_a_patch_larger_than_the_field_is_filled_with_its_darkest():
     image, _, label = samples(ramp(shape=(4, 30, 30)), tumor_share=1.0)[0]
     assert image.shape == (2, 8, 8, 8) and label.sum() == 1
