@@ -241,7 +241,7 @@ def _partner(bundle: Bundle, name: str, models: Path) -> Bundle:
             f"Put those with checksum {mine.averaged_with_sha256[:12]} back; or remove averaged_with_sha256 from its "
             f"{DESCRIPTION} and run `models calibrate FOLDER`.",
         )
-    alike = all(getattr(mine, what) == getattr(other, what) for what in ("task", "spacing_mm", "field"))
+    alike = (mine.task, mine.spacing_mm, mine.field == "exam") == (other.task, other.spacing_mm, other.field == "exam")
     if not alike or not other.needs_contrast or other.averaged_with:
         raise ModelError(
             f"{mine.name!r} can't be averaged with {name!r}.",

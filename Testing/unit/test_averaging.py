@@ -97,6 +97,12 @@ def test_a_bundle_brings_the_model_that_it_is_averaged_with(models, monkeypatch)
     assert read_bundle(models / "first").partner.description.name == "second"
 
 
+def test_one_of_two_may_see_the_breasts_only(models):
+    described_again(models, "first", field="breast")
+    described_again(models, "second", field="breast-only")
+    assert load_bundle("first", "tumor", models).partner.description.field == "breast-only"
+
+
 def test_a_cohort_is_done_again_with_another_partner(models, monkeypatch):
     described = ModelDescription(**training_runs.model(name="breasts", task="breast", phases=["pre"]) | one_channel())
     save_bundle(build_network(described.network), described, models)
