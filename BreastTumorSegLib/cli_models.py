@@ -63,7 +63,7 @@ def _facts(bundle: Bundle) -> dict[str, str]:
         "size": ", ".join(f"{field} {_shown(value)}" for field, value in sizes.items()),
         "phases": ", ".join(described.phase_names),
         "spacing": f"{described.spacing_mm:g} mm",
-        "input": f"{described.normalisation}, of the {described.field}",
+        "input": f"{described.normalisation}, of {described.field_name}",
         **({"maps": f"of {described.maps}"} if described.maps else {}),
         **({"average": f"with {described.averaged_with}"} if described.averaged_with else {}),
         **({"refined by": described.refined_by} if described.refined_by else {}),

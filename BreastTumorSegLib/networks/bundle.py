@@ -126,6 +126,11 @@ class ModelDescription(BaseModel):
         """What goes in, for people to read."""
         return ("all phases with their times",) if self.phases == "all" else self.phases
 
+    @property
+    def field_name(self) -> str:
+        """What the network sees, for people to read."""
+        return {"exam": "the exam", "breast": "the box of the breasts", "breast-only": "the breasts only"}[self.field]
+
     def phases_of(self, times: tuple[float, ...]) -> list[int]:
         """Which phases of an exam go in, in this order, by their seconds after the pre-contrast phase."""
         if self.phases == "all":

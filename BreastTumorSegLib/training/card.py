@@ -53,7 +53,7 @@ def card(config: TrainingConfig, network: nn.Module, learned_from: str, step: in
         maps = f" and the probability of a tumour model, in training {' or '.join(config.data.coarse)}"
     rows = {
         "Network": f"{model.network.name}, {millions:.2f} M parameters",
-        "Input": f"{phases}{maps}, {model.spacing_mm:g} mm, {model.normalisation}, of the {model.field}",
+        "Input": f"{phases}{maps}, {model.spacing_mm:g} mm, {model.normalisation}, of {model.field_name}",
         "Trained on": learned_from,
         "Recipe": _recipe(config),
         "Steps": f"{step}; the weights are those of step {best[0]}" if best[0] else str(step),
