@@ -63,7 +63,7 @@ def test_an_added_model_is_listed_verified_and_described(folder, tmp_path):
         "size        features 8, blocks 1-2",
         "phases      pre, first_post",
         "spacing     1.5 mm",
-        "input       joint-z-score, of the breast",
+        "input       joint-z-score, of the box of the breasts",
         "threshold   0.5",
         "peak        0.85",
         "trained on  simulated exams only",
