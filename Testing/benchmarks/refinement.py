@@ -1,4 +1,4 @@
-"""A second network around candidates against region growing: the table of docs/weights.md.
+"""A second network around candidates against region growing: the table of docs/weights-history.md.
 
     python Testing/benchmarks/refinement.py COARSE REFINEMENT [--exams 2] [--spacing 1.0] [--first-seed 746000]
 
