@@ -76,9 +76,7 @@ def _logits(
     chosen = description.phases_of(exam.times)
     times = tuple(exam.times[index] for index in chosen)
     image = torch.from_numpy(np.stack([resample(exam.data[index], exam.geometry, grid) for index in chosen]))
-    if description.field == "breast-only":
-        image = breast_only(image, inside, round(SEEN_MM / description.spacing_mm))
-    image = normalised(image, description.normalisation, first_post_index(times))
+    image = normalised(shown(description, image, inside), description.normalisation, first_post_index(times))
     engine = Engine(bundle, device, events, options)
     return engine.predict(image, inside, seconds_after_injection(times))[0]
 
@@ -104,6 +102,13 @@ def field_of(description: ModelDescription, breast: Tensor) -> tuple[slice, slic
     if description.field == "exam":
         return bounding_box(torch.ones_like(breast), 0)
     return bounding_box(breast, round(MARGIN_MM / description.spacing_mm))
+
+
+def shown(description: ModelDescription, phases: Tensor, breast: Tensor) -> Tensor:
+    """Phases (C, Z, Y, X) of the field as the network is shown them; breasts bool (Z, Y, X)."""
+    if description.field != "breast-only":
+        return phases
+    return breast_only(phases, breast, round(SEEN_MM / description.spacing_mm))
 
 
 def grow(

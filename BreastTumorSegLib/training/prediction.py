@@ -13,9 +13,9 @@ from BreastTumorSegLib.core.events import Events
 from BreastTumorSegLib.core.exam import first_post_index
 from BreastTumorSegLib.networks.bundle import Bundle, ModelDescription
 from BreastTumorSegLib.networks.catalogue import NetworkConfig, at_times
-from BreastTumorSegLib.networks.inputs import breast_only, intensity_scale, pad_to_multiple, seconds_after_injection
+from BreastTumorSegLib.networks.inputs import intensity_scale, pad_to_multiple, seconds_after_injection
 from BreastTumorSegLib.segmentation.engine import Engine
-from BreastTumorSegLib.segmentation.tumor import SEEN_MM, field_of
+from BreastTumorSegLib.segmentation.tumor import field_of, shown
 from BreastTumorSegLib.training.samples import Box, thinned
 from BreastTumorSegLib.training.volumes import TrainingVolume
 
@@ -84,8 +84,7 @@ def _field_logits(volume: TrainingVolume, description: ModelDescription, predict
     field = field_of(description, volume.breast)
     chosen = description.phases_of(volume.times)
     phases, times = volume.phases[chosen][(slice(None), *field)].float(), tuple(volume.times[i] for i in chosen)
-    if description.field == "breast-only":
-        phases = breast_only(phases, volume.breast[field] > 0, round(SEEN_MM / description.spacing_mm))
+    phases = shown(description, phases, volume.breast[field])
     image = intensity_scale(thinned(phases), description.normalisation, first_post_index(times))(phases)
     if volume.maps is not None:
         image = torch.cat([image, volume.maps[(slice(None), *field)] / 255])

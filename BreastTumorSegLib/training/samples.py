@@ -66,7 +66,7 @@ class Samples(torch.utils.data.Dataset[tuple[Tensor, Tensor, Tensor]]):
         field = self._field(volume, random)
         phases, seconds = self._phases(volume, random)
         if self._description.field == "breast-only":
-            phases = self._breast_only(phases, volume.breast, field, random)
+            phases = self._dark_far_away(phases, volume.breast, field, random)
         early = first_post_index(tuple(seconds.tolist()))
         scale = intensity_scale(thinned([phase[field] for phase in phases]), self._description.normalisation, early)
         box = self._box(volume, field, random)
@@ -106,7 +106,7 @@ class Samples(torch.utils.data.Dataset[tuple[Tensor, Tensor, Tensor]]):
             chosen = [{"pre": 0, "first_post": post}[name] for name in self._description.phases]
         return [volume.phases[index] for index in chosen], seconds_after_injection(volume.times)[chosen]
 
-    def _breast_only(
+    def _dark_far_away(
         self, phases: list[Tensor], breast: Tensor, field: Box, random: np.random.Generator
     ) -> list[Tensor]:
         """Phases (Z, Y, X) that are dark far from the breasts, here more, there less: masks found are never right."""

@@ -85,7 +85,8 @@ class SimulatedSource:
         if self._data.coarse:
             coarse = self._coarse(number)
             facts |= {"coarse": coarse.sha256, "described": coarse.description.model_dump(mode="json")}
-            facts |= {"partner": coarse.partner.sha256} if coarse.partner else {}
+            if coarse.partner:
+                facts |= {"partner": coarse.partner.sha256, "partner_field": coarse.partner.description.field}
         return self._cache.entry(self._cache.key((), facts), lambda folder: _save_volume(self._made(number), folder))
 
     def _made(self, number: int) -> TrainingVolume:
