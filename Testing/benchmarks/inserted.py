@@ -1,6 +1,7 @@
 """Lesions painted into the two real exams beside the project, and which of them tumour models find (docs/weights.md).
 
-    python Testing/benchmarks/inserted.py MODEL... [--places 3] [--first-place 12] [--data ../shared/data]
+    python Testing/benchmarks/inserted.py MODEL... [--places 3] [--first-place 12] [--surroundings 1]
+        [--data ../shared/data]
 
 A MODEL is the name or the folder of a tumour model's bundle. The exams, their breasts and all that enhances there are
 real; the lesions are as bright as the known one in the second patient's other breast. All models see the same ones.
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +35,9 @@ SHADING = (0.6, 1.6)
 """A coil makes tissue so much darker or brighter at most."""
 EDGE_MM, ROUGHNESS_MM, ROUGH_MM = 1.2, 1.5, 4.0
 """Of a lesion's outline: how soft it is, how far it departs from an ellipsoid, and over what length."""
+
+FAR_VOXELS = 2
+"""What is further than so many voxels from the breasts is their surroundings."""
 
 LEAST_OVERLAP = 0.2
 """Dice from which a lesion counts as found: what the exam has of its own may touch it."""
@@ -58,6 +62,12 @@ def cases(data: Path, places: int, first: int = 0) -> Iterator[Case]:
             for place in range(first, first + places):
                 changed = with_lesion(seen, diameter, np.random.default_rng([place, diameter]))
                 yield Case(name, seen, *changed, diameter)
+
+
+def with_surroundings(case: Case, times: float) -> Case:
+    """The same lesion where all that lies outside the breasts is so many times as bright: in other patients it is."""
+    near = ndimage.binary_dilation(case.seen.breast.labels > 0, iterations=FAR_VOXELS)
+    return replace(case, exam=Exam(case.exam.table, np.where(near, case.exam.data, times * case.exam.data)))
 
 
 def with_lesion(seen: Seen, diameter: float, random: np.random.Generator) -> tuple[Exam, np.ndarray]:
@@ -100,10 +110,11 @@ def main() -> None:
     parser.add_argument("models", nargs="+")
     parser.add_argument("--places", type=int, default=3, help="of a lesion of each diameter in each exam")
     parser.add_argument("--first-place", type=int, default=12, help="the first of them")
+    parser.add_argument("--surroundings", type=float, default=1.0, help="how many times as bright they become")
     parser.add_argument("--data", type=Path, default=DATA)
     options = parser.parse_args()
     rows = [
-        (name, case.name, case.diameter, *_found(case, name))
+        (name, case.name, case.diameter, *_found(with_surroundings(case, options.surroundings), name))
         for case in cases(options.data, options.places, options.first_place)
         for name in options.models
     ]

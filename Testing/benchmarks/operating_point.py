@@ -4,10 +4,11 @@
 
 `models calibrate` goes by simulated exams alone, whose lesions are surer than real ones. Here threshold and peak go by
 the mean of four numbers: the score, the share found of the lesions that can be seen, the share of exams without lesion
-that stay empty, and the share found of the lesions that `inserted.py` paints. Of all points nearly as good as the best
-one, with at most as many false lesions as `models calibrate` allows, the one with the lowest peak is taken, and of
-these the one that draws the painted lesions best. The temperature is that of the calibration exams. With `--write` what
-was chosen is written into the FOLDER's model.json. An hour or more for each model.
+that stay empty, and the share found of the lesions that `inserted.py` paints, each as it is and with surroundings twice
+as bright. Of all points nearly as good as the best one, with at most as many false lesions as `models calibrate`
+allows, the one with the lowest peak is taken, and of these the one that draws the painted lesions best. The temperature
+is that of the calibration exams. With `--write` what was chosen is written into the FOLDER's model.json. An hour or
+more for each model.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from typing import TypeVar
 import numpy as np
 import torch
 from held_out import say
-from inserted import cases, finds
+from inserted import cases, finds, with_surroundings
 from real_exams import DATA
 
 from BreastTumorSegLib.core.events import Events
@@ -51,9 +52,11 @@ CPU = torch.device("cpu")
 FIRST_SEED, PATIENTS, WITHOUT_LESION = 720_003, 2, 17
 """Beside the calibration exams: so many patients of each site under every condition, and so many without a lesion."""
 PLACES = 12
-NEARLY = 0.005
-"""Means no further apart than this count as equal. Of equal points the lowest peak is best: a missed lesion is worse
-than a false one."""
+BRIGHTER = 2.0
+"""Of every painted lesion's surroundings, in its second form."""
+NEARLY = 0.015
+"""Means no further apart than this count as equal: it is about the standard error of one. Of equal points the lowest
+peak is best: a missed lesion is worse than a false one."""
 
 Point = tuple[float, float]
 """Threshold and peak."""
@@ -157,7 +160,11 @@ def look_at_all(bundle: Bundle, data: Path) -> tuple[float, list[Choice]]:
         (look_at(truth, bundle, breast, CPU) for truth in truths)
         for truths in (simulated(CONDITIONS, FIRST_SEED, PATIENTS), more)
     )
-    painted = (look(case.exam, case.seen.breast, case.lesion, case.lesion, bundle, CPU) for case in cases(data, PLACES))
+    painted = (
+        look(form.exam, form.seen.breast, form.lesion, form.lesion, bundle, CPU)
+        for case in cases(data, PLACES)
+        for form in (case, with_surroundings(case, BRIGHTER))
+    )
     return temperature, choices(chain(calibration, others), free, painted, temperature)
 
 
