@@ -75,11 +75,14 @@ def _facts(bundle: Bundle) -> dict[str, str]:
 
 def _answer(described: ModelDescription) -> dict[str, str]:
     """What of its answer counts."""
+    from BreastTumorSegLib.segmentation.candidates import FEATURES
+
     if described.task == "clusters":
         return {"clusters": str(described.network.out_channels - 2)}
     facts = {"threshold": f"{described.threshold:g}"}
     if described.task == "tumor" and described.needs_contrast:
         facts["peak"] = f"{described.peak:g}"
+        facts |= {"lesions": f"told by {', '.join(FEATURES)}"} if described.lesion_weights else {}
     return facts | ({"temperature": f"{described.temperature:g}"} if described.temperature != 1 else {})
 
 
@@ -143,7 +146,8 @@ def calibrate(
         bundle, breast = read_bundle(folder), load_bundle(default_model("breast"), "breast")
         chosen = choose(bundle, breast, torch.device("cpu"), events, patients)
         write_description(chosen.of(bundle), folder)
-        events.finished(**vars(chosen))
+        weights = chosen.lesion_weights.model_dump() if chosen.lesion_weights else None
+        events.finished(**vars(chosen) | {"lesion_weights": weights})
     if progress is ProgressForm.json:
         return
     print(f"temperature {chosen.temperature:g}, threshold {chosen.threshold:g}, peak {chosen.peak:g}")

@@ -27,6 +27,19 @@ WEIGHTS, CARD = "weights.safetensors", "CARD.md"
 """A bundle's files, beside its `DESCRIPTION`."""
 
 
+class LesionWeights(BaseModel):
+    """Of a logistic regression that tells how likely a candidate is a lesion, see `segmentation.candidates`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    bias: float
+    sureness: float
+    mean: float
+    volume: float
+    extent: float
+    number: float
+
+
 class ModelDescription(BaseModel):
     """What model.json holds.
 
@@ -56,7 +69,10 @@ class ModelDescription(BaseModel):
             so that of the voxels with 0.8 four in five are tumour (Guo et al. 2017, arXiv:1706.04599).
         threshold: Probability from which a voxel counts.
         peak: A lesion is reported if its probability, smoothed (`segmentation.tumor.SURE_MM`), is as high as this
-            somewhere in it; may be under the threshold. Of tumour models with contrast.
+            somewhere in it; may be under the threshold. With lesion_weights, if it is as likely as this by them. Of
+            tumour models with contrast.
+        lesion_weights: By which candidates are told apart, fitted on exams that no training used. Of tumour models
+            with contrast whose lesions are grown.
         trained_on: One sentence.
         bfloat16_dice_change: How far bfloat16 moves an exam's Dice, up or down, in the mean over held-out simulated
             exams; None where nobody has measured it.
@@ -80,6 +96,7 @@ class ModelDescription(BaseModel):
     temperature: float = Field(1.0, gt=0)
     threshold: float = Field(0.5, gt=0, lt=1)
     peak: float = Field(0.85, gt=0, lt=1)
+    lesion_weights: LesionWeights | None = None
     trained_on: str = "simulated exams only"
     bfloat16_dice_change: float | None = Field(None, ge=0)
 
@@ -108,6 +125,8 @@ class ModelDescription(BaseModel):
     def _others_fit(self) -> ModelDescription:
         if (self.averaged_with or self.refined_by) and (self.task != "tumor" or not self.needs_contrast):
             raise ValueError("averaged_with and refined_by are for tumour models with contrast")
+        if self.lesion_weights and (self.task != "tumor" or not self.needs_contrast or self.refined_by):
+            raise ValueError("lesion_weights are for tumour models with contrast that nothing refines")
         if self.averaged_with == self.name:
             raise ValueError("a model can't be averaged with itself")
         return self

@@ -60,7 +60,7 @@ def outlined(
         close = refined(probability, exam, breast, refinement, tumor.threshold, tumor.peak, device, events)
         return close >= refinement.description.threshold
     gain, inside = exam.first_post - exam.pre, breast.labels > 0
-    return grow(probability, gain, inside, exam.geometry, tumor.threshold, tumor.peak, events)
+    return grow(probability, gain, inside, exam.geometry, tumor.threshold, tumor.peak, tumor.lesion_weights, events)
 
 
 def refined(

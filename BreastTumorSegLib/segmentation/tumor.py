@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from scipy import ndimage
 from torch import Tensor
 
-from BreastTumorSegLib.core.boxes import Box, shifted, widened
 from BreastTumorSegLib.core.boxes import bounding_box as tight_box
+from BreastTumorSegLib.core.boxes import shifted, widened
 from BreastTumorSegLib.core.events import Events
 from BreastTumorSegLib.core.exam import Exam, first_post_index
 from BreastTumorSegLib.core.geometry import Geometry
-from BreastTumorSegLib.networks.bundle import Bundle, ModelDescription
+from BreastTumorSegLib.networks.bundle import Bundle, LesionWeights, ModelDescription
 from BreastTumorSegLib.networks.inputs import bounding_box, breast_only, normalised, seconds_after_injection
 from BreastTumorSegLib.segmentation.breast import BreastMask
+from BreastTumorSegLib.segmentation.candidates import LEAST_SURE, Candidate, judged
 from BreastTumorSegLib.segmentation.engine import Engine, EngineOptions
 from BreastTumorSegLib.segmentation.resample import crop, isotropic_grid, resample
 
@@ -118,6 +118,7 @@ def grow(
     geometry: Geometry,
     threshold: float,
     peak: float,
+    weights: LesionWeights | None = None,
     events: Events | None = None,
 ) -> np.ndarray:
     """Tumour mask, bool (Z, Y, X): each component of the probability, grown over what enhances like it.
@@ -130,38 +131,46 @@ def grow(
         subtraction: First post-contrast minus pre-contrast phase, (Z, Y, X).
         allowed: bool, where tumour can be: the breasts.
         threshold: Probability from which a voxel is a seed.
-        peak: How sure a component must be, see `SURE_MM`.
+        peak: How sure a component must be, see `SURE_MM`; with weights, how likely it must be a lesion.
+        weights: Of the features by which lesions are told.
         events: Asked whether to go on; growing takes milliseconds, so the stage "tumor" counts as done.
 
     Raises:
         Cancelled: On request.
     """
     mask = np.zeros(probability.shape, bool)
-    for part in grown_parts(probability, subtraction, allowed, geometry, threshold, peak, events):
-        mask[part.box] |= part.mask
+    for each in candidates(probability, subtraction, allowed, geometry, threshold, peak, weights, events):
+        mask[each.box] |= each.mask
     return mask
 
 
-@dataclass(frozen=True)
-class GrownPart:
-    """A component of the probability, grown: how sure it is, and its mask in a box of the volume."""
-
-    surest: float
-    box: Box
-    mask: np.ndarray
-
-
-def grown_parts(
+def candidates(
     probability: np.ndarray,
     subtraction: np.ndarray,
     allowed: np.ndarray,
     geometry: Geometry,
     threshold: float,
     peak: float = 0.0,
+    weights: LesionWeights | None = None,
     events: Events | None = None,
-) -> Iterator[GrownPart]:
+) -> list[Candidate]:
     """What `grow` puts together, part by part."""
-    events = events or Events()
+    if weights is None:
+        return list(_grown(probability, subtraction, allowed, geometry, threshold, peak, events or Events()))
+    seen = list(_grown(probability, subtraction, allowed, geometry, threshold, LEAST_SURE, events or Events()))
+    return [each for each in judged(seen, probability, geometry, weights) if each.likely >= peak]
+
+
+def _grown(
+    probability: np.ndarray,
+    subtraction: np.ndarray,
+    allowed: np.ndarray,
+    geometry: Geometry,
+    threshold: float,
+    least: float,
+    events: Events,
+) -> Iterator[Candidate]:
+    """Every component that is at least so sure, grown; none is empty."""
     seeds = probability >= threshold
     z, y, x = (int(np.ceil(GROW_REACH_MM / step)) for step in geometry.spacing_zyx)  # and more than smoothing reaches
     around = widened(tight_box(seeds), (z, y, x), probability.shape)
@@ -170,10 +179,11 @@ def grown_parts(
     surest = surest_of(sure, labels, geometry.spacing_zyx)
     for number, found in enumerate(ndimage.find_objects(labels)):
         events.progress("tumor", 1, 1)
-        if surest[number] >= peak:
+        if surest[number] >= least:
             box = widened(found, (z, y, x), labels.shape)
             mask = _grow_one(labels[box] == number + 1, gain[box], free[box], geometry.spacing_zyx)
-            yield GrownPart(float(surest[number]), shifted(box, around), mask)
+            if mask.any():
+                yield Candidate(float(surest[number]), shifted(box, around), mask)
 
 
 def surest_of(probability: np.ndarray, labels: np.ndarray, spacing: tuple[float, float, float]) -> np.ndarray:

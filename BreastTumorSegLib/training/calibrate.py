@@ -11,6 +11,9 @@ from typing import TypeVar
 import numpy as np
 import torch
 from scipy.optimize import minimize_scalar
+from scipy.special import expit
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
 
 from BreastTumorSegLib.core.boxes import bounding_box
 from BreastTumorSegLib.core.errors import ModelError
@@ -19,16 +22,17 @@ from BreastTumorSegLib.core.exam import Exam
 from BreastTumorSegLib.core.geometry import Geometry
 from BreastTumorSegLib.metrics.detection import match_lesions
 from BreastTumorSegLib.metrics.overlap import dice
-from BreastTumorSegLib.networks.bundle import Bundle, ModelDescription
+from BreastTumorSegLib.networks.bundle import Bundle, LesionWeights, ModelDescription
 from BreastTumorSegLib.phantom.conditions import CONDITIONS, in_condition
 from BreastTumorSegLib.phantom.simulate import SimulatedExam, simulate_exam
 from BreastTumorSegLib.phantom.sites import TRAINING_SITES
 from BreastTumorSegLib.phantom.variation import varied
 from BreastTumorSegLib.phantom.visibility import faint
 from BreastTumorSegLib.segmentation.breast import BreastMask, segment_breast
+from BreastTumorSegLib.segmentation.candidates import FEATURES, LEAST_SURE, Candidate, features
 from BreastTumorSegLib.segmentation.lesions import label_lesions
 from BreastTumorSegLib.segmentation.resample import crop
-from BreastTumorSegLib.segmentation.tumor import GrownPart, grown_parts, tumor_probability
+from BreastTumorSegLib.segmentation.tumor import candidates, tumor_probability
 
 SEEDS = 720_000
 """Of the exams; `docs/weights.md` says which seeds are for what."""
@@ -38,7 +42,9 @@ SPACING_MM = 2.0
 MOST_FALSE = 0.5
 """False lesions an exam."""
 THRESHOLDS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
-PEAKS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.88, 0.91, 0.93, 0.95, 0.97, 0.98, 0.99)
+PEAKS = (0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.88, 0.91, 0.93, 0.95, 0.97, 0.98, 0.99)
+FITTED_AT, FEWEST = 0.5, 20
+"""Candidates are connected at this threshold where lesions are learned to be told, from so many of either kind."""
 Figures = TypeVar("Figures")
 SUREST = 1 - 2.0**-24
 """Probabilities are told in single precision, which knows none between this and 1."""
@@ -52,7 +58,7 @@ class Calibration:
     the one with the fewest.
 
     Attributes:
-        temperature, threshold, peak: As of `ModelDescription`.
+        temperature, threshold, peak, lesion_weights: As of `ModelDescription`.
         score: Mean over exams of the Dice of the whole tumour mask; in an exam without lesion 1 where nothing is found.
         false_positives: False lesions an exam.
         empty: Share of the exams without lesion in which nothing is found.
@@ -64,10 +70,12 @@ class Calibration:
     score: float
     false_positives: float
     empty: float
+    lesion_weights: LesionWeights | None = None
 
     def of(self, bundle: Bundle) -> ModelDescription:
         """A bundle's description with what was chosen."""
-        chosen: dict[str, object] = {name: getattr(self, name) for name in ("temperature", "threshold", "peak")}
+        names = ("temperature", "threshold", "peak", "lesion_weights")
+        chosen: dict[str, object] = {name: getattr(self, name) for name in names}
         chosen |= {"averaged_with_sha256": bundle.partner.sha256 if bundle.partner else None}
         return ModelDescription.model_validate(bundle.description.model_dump() | chosen)
 
@@ -85,6 +93,10 @@ class Seen:
     tumor: np.ndarray
     visible: np.ndarray
     geometry: Geometry
+
+    def probability(self, temperature: float) -> np.ndarray:
+        """Of tumour, 0 outside the breasts."""
+        return np.where(self.breast, expit(self.logits / temperature), 0)
 
 
 def _exams(patients: int, first_seed: int) -> Iterator[SimulatedExam]:
@@ -105,8 +117,9 @@ def calibrate(
 ) -> Calibration:
     """Choose temperature, threshold and peak for a tumour model with contrast.
 
-    The temperature has the least cross-entropy over the voxels of the breasts. Threshold and peak are the best ones
-    for growing, also of a model that names a network for refinement.
+    The temperature has the least cross-entropy over the voxels of the breasts. Lesions are told among candidates by
+    `fitting_weights`, but of a model that names a network for refinement. Threshold and peak are the best ones for
+    growing.
 
     Args:
         breast: The model that finds the breasts.
@@ -117,7 +130,9 @@ def calibrate(
         Cancelled: On request.
     """
     seen = look_at_exams(bundle, breast, device, events, patients, seeds)
-    return best(choices(seen, fitting_temperature(seen), events))
+    temperature = fitting_temperature(seen)
+    weights = None if bundle.description.refined_by else fitting_weights(seen, temperature)
+    return best(choices(seen, temperature, weights, events))
 
 
 def look_at_exams(
@@ -157,7 +172,9 @@ def look(
     return Seen(logits, gain, mask.labels[box] > 0, tumor[box], visible[box], crop(exam.geometry, box))
 
 
-def choices(seen: Sequence[Seen], temperature: float, events: Events) -> list[Calibration]:
+def choices(
+    seen: Sequence[Seen], temperature: float, weights: LesionWeights | None, events: Events
+) -> list[Calibration]:
     """Every threshold and peak, and how good they are on these exams.
 
     Raises:
@@ -168,9 +185,10 @@ def choices(seen: Sequence[Seen], temperature: float, events: Events) -> list[Ca
     for number, each in enumerate(seen):
         events.progress("choose", number, len(seen))
         for threshold in THRESHOLDS:
-            for peak, figures in measured(each, temperature, threshold, score_of):
+            for peak, figures in measured(each, temperature, threshold, weights, score_of):
                 judged.setdefault((threshold, peak), []).append(figures)
-    return [_judged(temperature, *chosen, np.array(figures), lesion) for chosen, figures in judged.items()]
+    told = [_judged(temperature, *chosen, np.array(figures), lesion) for chosen, figures in judged.items()]
+    return [replace(choice, lesion_weights=weights) for choice in told]
 
 
 def _judged(temperature: float, threshold: float, peak: float, figures: np.ndarray, lesion: np.ndarray) -> Calibration:
@@ -200,19 +218,44 @@ def fitting_temperature(seen: Sequence[Seen]) -> float:
     return float(np.exp(minimize_scalar(cross_entropy, bounds=(-2, 3), method="bounded").x))
 
 
+def fitting_weights(seen: Sequence[Seen], temperature: float) -> LesionWeights | None:
+    """By which lesions are told among the candidates of these exams; None with fewer than `FEWEST` of either kind.
+
+    A candidate that touches the tumour is a lesion.
+    """
+    told, lesion = [np.empty((0, len(FEATURES)))], [np.empty(0, bool)]
+    for each in seen:
+        probability = each.probability(temperature)
+        grown = candidates(probability, each.gain, each.breast, each.geometry, FITTED_AT, LEAST_SURE)
+        told.append(features(grown, probability, each.geometry))
+        lesion.append(np.array([each.tumor[part.box][part.mask].any() for part in grown], bool))
+    rows, hit = np.concatenate(told), np.concatenate(lesion)
+    if min(hit.sum(), (~hit).sum()) < FEWEST:
+        return None
+    scale = StandardScaler().fit(rows)
+    fitted = LogisticRegression().fit(scale.transform(rows), hit)
+    weights = fitted.coef_[0] / scale.scale_
+    bias = fitted.intercept_[0] - weights @ scale.mean_
+    return LesionWeights(bias=round(bias, 4), **{name: round(w, 4) for name, w in zip(FEATURES, weights, strict=True)})
+
+
 def measured(
-    seen: Seen, temperature: float, threshold: float, measure: Callable[[np.ndarray, Seen], Figures]
+    seen: Seen,
+    temperature: float,
+    threshold: float,
+    weights: LesionWeights | None,
+    measure: Callable[[np.ndarray, Seen], Figures],
 ) -> Iterator[tuple[float, Figures]]:
     """For every peak what `measure` says of the mask that is reported, bool (Z, Y, X).
 
     Growing and measuring take the time: each part is grown once, each set of parts is measured once.
     """
-    probability = np.where(seen.breast, 1 / (1 + np.exp(-seen.logits / temperature)), 0)
-    parts = list(grown_parts(probability, seen.gain, seen.breast, seen.geometry, threshold))
-    surest = np.array([part.surest for part in parts])
+    probability = seen.probability(temperature)
+    parts = candidates(probability, seen.gain, seen.breast, seen.geometry, threshold, weights=weights)
+    likely = np.array([part.likely for part in parts])
     known: dict[int, Figures] = {}  # by how many parts are left: those of a higher peak are among those of a lower one
     for peak in PEAKS:
-        kept = surest >= peak
+        kept = likely >= peak
         if kept.sum() not in known:
             known[kept.sum()] = measure(_reported(list(compress(parts, kept)), seen), seen)
         yield peak, known[kept.sum()]
@@ -223,7 +266,7 @@ def score_of(reported: np.ndarray, seen: Seen) -> tuple[float, int]:
     return dice(reported, seen.tumor, empty=1.0), match_lesions(reported, seen.tumor).false_positives
 
 
-def _reported(parts: Sequence[GrownPart], seen: Seen) -> np.ndarray:
+def _reported(parts: Sequence[Candidate], seen: Seen) -> np.ndarray:
     mask = np.zeros(seen.tumor.shape, bool)
     for part in parts:
         mask[part.box] |= part.mask

@@ -6,9 +6,9 @@
 the mean of four numbers: the score, the share found of the lesions that can be seen, the share of exams without lesion
 that stay empty, and the share found of the lesions that `inserted.py` paints, each as it is and with surroundings twice
 as bright. Of all points nearly as good as the best one, with at most as many false lesions as `models calibrate`
-allows, the one with the lowest peak is taken, and of these the one that draws the painted lesions best. The temperature
-is that of the calibration exams. With `--write` what was chosen is written into the FOLDER's model.json. An hour or
-more for each model.
+allows, the one with the lowest peak is taken, and of these the one that draws the painted lesions best. Temperature
+and the weights by which lesions are told are those of the calibration exams. With `--write` what was chosen is written
+into the FOLDER's model.json. An hour or more for each model.
 """
 
 from __future__ import annotations
@@ -29,7 +29,14 @@ from real_exams import DATA
 
 from BreastTumorSegLib.core.events import Events
 from BreastTumorSegLib.metrics.detection import match_lesions
-from BreastTumorSegLib.networks.bundle import Bundle, default_model, load_bundle, read_bundle, write_description
+from BreastTumorSegLib.networks.bundle import (
+    Bundle,
+    LesionWeights,
+    default_model,
+    load_bundle,
+    read_bundle,
+    write_description,
+)
 from BreastTumorSegLib.phantom.conditions import CONDITIONS, in_condition
 from BreastTumorSegLib.phantom.simulate import SimulatedExam, simulate_exam
 from BreastTumorSegLib.phantom.sites import SITES
@@ -41,6 +48,7 @@ from BreastTumorSegLib.training.calibrate import (
     Calibration,
     Seen,
     fitting_temperature,
+    fitting_weights,
     look,
     look_at,
     look_at_exams,
@@ -91,7 +99,13 @@ def chosen(choices: Iterable[Choice]) -> Choice:
     return min(equal, key=lambda each: (each.peak, -each.drawn))
 
 
-def choices(exams: Iterable[Seen], free: Iterable[Seen], painted: Iterable[Seen], temperature: float) -> list[Choice]:
+def choices(
+    exams: Iterable[Seen],
+    free: Iterable[Seen],
+    painted: Iterable[Seen],
+    temperature: float,
+    weights: LesionWeights | None,
+) -> list[Choice]:
     """Every threshold and peak.
 
     Args:
@@ -100,7 +114,8 @@ def choices(exams: Iterable[Seen], free: Iterable[Seen], painted: Iterable[Seen]
         painted: Real exams with a painted lesion each.
     """
     some, silent, hits = (
-        tallied(seen, temperature, measure) for seen, measure in ((exams, _figures), (free, score_of), (painted, _hit))
+        tallied(seen, temperature, weights, measure)
+        for seen, measure in ((exams, _figures), (free, score_of), (painted, _hit))
     )
     return [figures_of(point, some[point], silent[point], hits[point]) for point in some]
 
@@ -121,13 +136,16 @@ def figures_of(
 
 
 def tallied(
-    exams: Iterable[Seen], temperature: float, measure: Callable[[np.ndarray, Seen], Figures]
+    exams: Iterable[Seen],
+    temperature: float,
+    weights: LesionWeights | None,
+    measure: Callable[[np.ndarray, Seen], Figures],
 ) -> dict[Point, list[Figures]]:
     """For every threshold and peak what `measure` says of every exam."""
     tally: dict[Point, list[Figures]] = {}
     for each in exams:
         for threshold in THRESHOLDS:
-            for peak, figures in measured(each, temperature, threshold, measure):
+            for peak, figures in measured(each, temperature, threshold, weights, measure):
                 tally.setdefault((threshold, peak), []).append(figures)
     return tally
 
@@ -150,11 +168,12 @@ def simulated(conditions: Iterable[str], first_seed: int, patients: int) -> Iter
                 yield simulate_exam(site, seed, SPACING_MM, change=partial(in_condition, condition=condition))
 
 
-def look_at_all(bundle: Bundle, data: Path) -> tuple[float, list[Choice]]:
-    """The temperature, and every choice, of a model."""
+def look_at_all(bundle: Bundle, data: Path) -> tuple[float, LesionWeights | None, list[Choice]]:
+    """Temperature, weights and every choice of a model."""
     breast = load_bundle(default_model("breast"), "breast")
     calibration = look_at_exams(bundle, breast, CPU, Events())
     temperature = fitting_temperature(calibration)
+    weights = fitting_weights(calibration, temperature)
     more = simulated(["no lesion"], FIRST_SEED + PATIENTS, WITHOUT_LESION - PATIENTS)
     others, free = (
         (look_at(truth, bundle, breast, CPU) for truth in truths)
@@ -165,7 +184,7 @@ def look_at_all(bundle: Bundle, data: Path) -> tuple[float, list[Choice]]:
         for case in cases(data, PLACES)
         for form in (case, with_surroundings(case, BRIGHTER))
     )
-    return temperature, choices(chain(calibration, others), free, painted, temperature)
+    return temperature, weights, choices(chain(calibration, others), free, painted, temperature, weights)
 
 
 def main() -> None:
@@ -181,13 +200,13 @@ def main() -> None:
     say(f"| | {heads} | painted lesions found | Dice of these | mean of four |\n|{'---|' * 11}")
     for folder in options.models:
         bundle = read_bundle(folder)
-        temperature, offered = look_at_all(bundle, options.data)
+        temperature, weights, offered = look_at_all(bundle, options.data)
         best = chosen(offered)
         told = " | ".join(f"{value:.3g}" for value in astuple(best))
         say(f"| {folder.name} | {temperature:.3f} | {told} | {best.worth:.4f} |")
         if options.write:
             calibration = Calibration(
-                round(temperature, 3), best.threshold, best.peak, best.score, best.false_positives, best.empty
+                round(temperature, 3), best.threshold, best.peak, best.score, best.false_positives, best.empty, weights
             )
             write_description(calibration.of(bundle), folder)
 

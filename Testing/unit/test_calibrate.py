@@ -52,7 +52,7 @@ def test_a_description_gives_probabilities_at_its_temperature():
 
 def at_095(exam, temperature):
     """What is judged with a threshold of 0.5 and a peak of 0.95."""
-    return dict(measured(exam, temperature, 0.5, score_of))[0.95]
+    return dict(measured(exam, temperature, 0.5, None, score_of))[0.95]
 
 
 def test_an_exam_scores_its_dice_or_that_nothing_is_found():
@@ -71,7 +71,7 @@ def test_a_peak_that_only_one_lesion_has_leaves_the_other_out():
     z, y, x = np.indices(SHAPE) - np.array([10, 12, 6])[:, None, None, None]
     first, second = z**2 + y**2 + x**2 <= 16, z**2 + y**2 + (x - 12) ** 2 <= 16
     logits = np.select([first, second], [4.0, 3.0], -8.0)  # probabilities of 0.982 and 0.953
-    judged = dict(measured(seen(logits, first), 1.0, 0.5, score_of))
+    judged = dict(measured(seen(logits, first), 1.0, 0.5, None, score_of))
     assert judged[0.97][0] == pytest.approx(1.0, abs=0.02) and judged[0.97][1] == 0
     assert judged[0.93][0] == pytest.approx(2 / 3, abs=0.03) and judged[0.93][1] == 1
     assert judged[0.99] == (0.0, 0)
@@ -82,7 +82,7 @@ def test_of_exams_without_lesion_those_are_counted_that_stay_empty():
     tumor = tumor.sum(0) <= 16
     sure, unsure = (np.where(tumor, logit, -8.0) for logit in (4.0, 3.0))
     exams = [seen(sure, tumor), seen(unsure, nothing), seen(sure, nothing), seen(unsure, nothing)]
-    offered = {choice.peak: choice for choice in choices(exams, 1.0, Events()) if choice.threshold == 0.5}
+    offered = {choice.peak: choice for choice in choices(exams, 1.0, None, Events()) if choice.threshold == 0.5}
     assert [offered[peak].empty for peak in (0.93, 0.97, 0.99)] == [0.0, 0.667, 1.0]
     assert [offered[peak].false_positives for peak in (0.93, 0.97, 0.99)] == [0.75, 0.25, 0.0]
 

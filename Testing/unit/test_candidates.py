@@ -1,0 +1,100 @@
+"""Which of the candidates are lesions, by more than how sure a network is of them."""
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+import training_runs
+from BreastTumorSegLib.core.geometry import Geometry
+from BreastTumorSegLib.networks.bundle import LesionWeights, ModelDescription
+from BreastTumorSegLib.segmentation.candidates import FEATURES, Candidate, features, judged
+from BreastTumorSegLib.segmentation.tumor import candidates, grow
+from BreastTumorSegLib.training.calibrate import FEWEST, Seen, fitting_weights
+
+GRID = Geometry((60, 20, 20), (2.0, 1.0, 1.0), (0.0, 0.0, 0.0))
+EVERYWHERE = np.ones(GRID.shape, bool)
+
+
+def weights(**given):
+    return LesionWeights(**dict.fromkeys(("bias", *FEATURES), 0.0) | given)
+
+
+def block(x, size):
+    mask = np.zeros(GRID.shape, bool)
+    mask[5 : 5 + size, 5 : 5 + size, x : x + size] = True
+    return mask
+
+
+def test_the_features_of_a_candidate():
+    """Two of 2 x 3 x 4 voxels of 2 mm3: 0.048 ml, 8 mm long; in the second one half of the voxels are less likely."""
+    probability = np.full(GRID.shape, 0.8)
+    probability[10] = 0.2
+    boxes = [(slice(top, top + 2), slice(4, 7), slice(8, 12)) for top in (2, 10)]
+    found = features([Candidate(0.9, box, np.ones((2, 3, 4), bool)) for box in boxes], probability, GRID)
+    shared = [np.log(0.048), np.log(8), np.log(2)]
+    assert found == pytest.approx(np.array([[np.log(9), np.log(4), *shared], [np.log(9), 0, *shared]]))
+    assert features([], probability, GRID).shape == (0, 5)
+
+
+def test_how_likely_a_candidate_is_a_lesion():
+    one = Candidate(0.9, (slice(0, 1),) * 3, np.ones((1, 1, 1), bool))
+    told = judged([one], np.full(GRID.shape, 0.5), GRID, weights(bias=0.5, sureness=2.0, mean=7.0, number=7.0))
+    assert [each.likely for each in told] == pytest.approx([1 / (1 + np.exp(-0.5) / 81)])
+    assert told[0].box == one.box and told[0].mask is one.mask
+
+
+def test_a_sure_speck_can_be_less_likely_than_a_large_part_that_is_less_sure():
+    speck, large = block(5, 3), block(30, 8)
+    probability = np.select([speck, large], [0.97, 0.7], 0.0)
+    given = probability, np.where(speck | large, 100.0, 0.0), EVERYWHERE, GRID, 0.5
+    assert not (grow(*given, 0.65) & ~large).any()  # smoothing takes the speck's sureness
+    by_size = weights(bias=2.0, volume=1.0)  # even at 0.135 ml
+    assert np.array_equal(grow(*given, 0.5, by_size), large)
+    assert np.array_equal(grow(*given, 0.5, weights(bias=-2.0, volume=-1.0)), speck)
+    assert not grow(*given, 0.99, by_size).any()
+
+
+def test_what_is_hardly_sure_is_no_candidate_and_not_counted():
+    sure, unsure = block(5, 8), block(30, 2)
+    probability = np.select([sure, unsure], [0.9, 0.6], 0.0)
+    given = probability, np.where(sure | unsure, 100.0, 0.0), EVERYWHERE, GRID, 0.5
+    assert len(candidates(*given)) == 2
+    assert [each.likely for each in candidates(*given, weights=weights(number=1.0))] == [0.5]
+
+
+def test_a_grown_part_without_voxels_is_no_candidate():
+    seed = block(5, 8)
+    assert candidates(np.where(seed, 0.9, 0.0), np.where(seed, 100.0, 0.0), ~EVERYWHERE, GRID, 0.5) == []
+
+
+def seen(size, tumor):
+    mask = block(10, size)
+    logits = np.where(mask, 3.0, -8.0).astype(np.float32)
+    return Seen(logits, 100.0 * mask, EVERYWHERE, mask & tumor, mask & tumor, GRID)
+
+
+def test_weights_tell_what_is_larger_where_lesions_are_larger():
+    exams = [seen(size, size >= 8) for size in (6, 7, 8, 9) for _ in range(FEWEST)]
+    fitted = fitting_weights(exams, 1.0)
+    for size, least, most in ((6, 0, 0.2), (9, 0.8, 1)):
+        each = seen(size, False)
+        given = each.probability(1.0), each.gain, each.breast, GRID, 0.5
+        (found,) = candidates(*given, weights=fitted)
+        assert least <= found.likely <= most
+    assert fitting_weights(exams[FEWEST : 3 * FEWEST], 1.0) is not None
+    assert fitting_weights(exams[FEWEST + 1 : 3 * FEWEST], 1.0) is None  # one too few that are no lesion
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"refined_by": "fine"},
+        {"phases": ["pre"], "network": training_runs.model()["network"] | {"in_channels": 1}},
+        {"task": "breast"},
+    ],
+)
+def test_weights_are_for_lesions_that_are_grown(changes):
+    told = training_runs.model(lesion_weights=weights().model_dump())
+    assert ModelDescription(**told).lesion_weights == weights()
+    with pytest.raises(ValidationError, match="lesion_weights"):
+        ModelDescription(**told | changes)
