@@ -135,7 +135,10 @@ def calibrate(
     ] = 2,
     progress: Progress = ProgressForm.text,
 ) -> None:
-    """Choose a tumour model's temperature, threshold and peak on simulated exams, and write them into model.json."""
+    """Choose a tumour model's temperature, threshold and peak on simulated exams, and write them into model.json.
+
+    With the weights by which it tells lesions among what it draws.
+    """
     import torch
 
     from BreastTumorSegLib.networks.bundle import default_model, load_bundle, read_bundle, write_description
@@ -151,5 +154,7 @@ def calibrate(
     if progress is ProgressForm.json:
         return
     print(f"temperature {chosen.temperature:g}, threshold {chosen.threshold:g}, peak {chosen.peak:g}")
+    told = "weights of their features" if weights else "how sure the network is: too few candidates, or a refined model"
+    print(f"lesions are told by {told}")
     print(f"on these exams a mean score of {chosen.score:.3f}, {chosen.false_positives:.2f} false lesions an exam,")
     print(f"none in {chosen.empty:.0%} of those without lesion")

@@ -58,7 +58,7 @@ class ModelDescription(BaseModel):
             them.
         maps_sha256: Of that model's weights when this one was trained; None where that is not known.
         averaged_with: Name of the tumour model that one with contrast is averaged with: the probability is that of the
-            mean of both logits, with this one's temperature, threshold and peak.
+            mean of both logits, with this one's temperature, threshold, peak and lesion_weights.
         averaged_with_sha256: Of that model's weights when these were chosen; None where they were not, together.
         refined_by: Name of the model for "refinement" that draws what a tumour model with contrast finds; without one,
             it is grown.
@@ -69,8 +69,8 @@ class ModelDescription(BaseModel):
             so that of the voxels with 0.8 four in five are tumour (Guo et al. 2017, arXiv:1706.04599).
         threshold: Probability from which a voxel counts.
         peak: A lesion is reported if its probability, smoothed (`segmentation.tumor.SURE_MM`), is as high as this
-            somewhere in it; may be under the threshold. With lesion_weights, if it is as likely as this by them. Of
-            tumour models with contrast.
+            somewhere in it; may be under the threshold. With lesion_weights, if they make it at least this likely to be
+            a lesion. Of tumour models with contrast.
         lesion_weights: By which candidates are told apart, fitted on exams that no training used. Of tumour models
             with contrast whose lesions are grown.
         trained_on: One sentence.

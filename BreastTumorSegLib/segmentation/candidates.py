@@ -15,8 +15,11 @@ from BreastTumorSegLib.networks.bundle import LesionWeights
 LEAST_SURE = 0.3
 """Where features tell lesions: what is less sure is no candidate, and does not count among the others."""
 
-SURELY = 1e-4
+LOGIT_LIMIT = 1e-4
 """Probabilities are told no closer to 0 and 1 than this: beyond it the logit would tell nothing but rounding."""
+
+FEATURES = tuple(name for name in LesionWeights.model_fields if name != "bias")
+"""What `features` tells, in order."""
 
 
 @dataclass(frozen=True)
@@ -24,14 +27,21 @@ class Candidate:
     """A component of the tumour probability, grown.
 
     Attributes:
-        likely: How sure the network is of it (`segmentation.tumor.SURE_MM`), or how likely it is a lesion by `judged`.
+        sure: How sure the network is of it (`segmentation.tumor.SURE_MM`).
         box: Of the volume.
         mask: Its voxels in the box, bool.
+        likely: How likely it is a lesion, by `judged`; else None.
     """
 
-    likely: float
+    sure: float
     box: Box
     mask: np.ndarray
+    likely: float | None = None
+
+    @property
+    def standing(self) -> float:
+        """What is compared with a model's peak."""
+        return self.sure if self.likely is None else self.likely
 
 
 def judged(
@@ -43,9 +53,6 @@ def judged(
     return [replace(each, likely=float(likely)) for each, likely in zip(candidates, told, strict=True)]
 
 
-FEATURES = ("sureness", "mean", "volume", "extent", "number")
-
-
 def features(candidates: Sequence[Candidate], probability: np.ndarray, geometry: Geometry) -> np.ndarray:
     """The `FEATURES` of all candidates of an exam, float (N, 5).
 
@@ -54,7 +61,7 @@ def features(candidates: Sequence[Candidate], probability: np.ndarray, geometry:
     likely one.
 
     Args:
-        candidates: As sure as the network is of them; none is empty.
+        candidates: None is empty.
         probability: (Z, Y, X).
     """
     told = [_features(each, probability[each.box], geometry) for each in candidates]
@@ -63,7 +70,7 @@ def features(candidates: Sequence[Candidate], probability: np.ndarray, geometry:
 
 def _features(candidate: Candidate, probability: np.ndarray, geometry: Geometry) -> tuple[float, float, float, float]:
     """All but the number; probability of the candidate's box."""
-    sure = logit(np.clip([candidate.likely, probability[candidate.mask].mean()], SURELY, 1 - SURELY))
+    logits = logit(np.clip([candidate.sure, probability[candidate.mask].mean()], LOGIT_LIMIT, 1 - LOGIT_LIMIT))
     edges = [part.stop - part.start for part in bounding_box(candidate.mask)]
     extent = max(np.multiply(edges, geometry.spacing_zyx))
-    return *sure, np.log(candidate.mask.sum() * geometry.voxel_ml), np.log(extent)
+    return *logits, np.log(candidate.mask.sum() * geometry.voxel_ml), np.log(extent)

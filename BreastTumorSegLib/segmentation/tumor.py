@@ -139,12 +139,12 @@ def grow(
         Cancelled: On request.
     """
     mask = np.zeros(probability.shape, bool)
-    for each in candidates(probability, subtraction, allowed, geometry, threshold, peak, weights, events):
+    for each in grown_candidates(probability, subtraction, allowed, geometry, threshold, peak, weights, events):
         mask[each.box] |= each.mask
     return mask
 
 
-def candidates(
+def grown_candidates(
     probability: np.ndarray,
     subtraction: np.ndarray,
     allowed: np.ndarray,
@@ -154,11 +154,11 @@ def candidates(
     weights: LesionWeights | None = None,
     events: Events | None = None,
 ) -> list[Candidate]:
-    """What `grow` puts together, part by part."""
+    """The candidates that `grow` puts together, those that reach the peak; its arguments and errors."""
     if weights is None:
         return list(_grown(probability, subtraction, allowed, geometry, threshold, peak, events or Events()))
     seen = list(_grown(probability, subtraction, allowed, geometry, threshold, LEAST_SURE, events or Events()))
-    return [each for each in judged(seen, probability, geometry, weights) if each.likely >= peak]
+    return [each for each in judged(seen, probability, geometry, weights) if each.standing >= peak]
 
 
 def _grown(

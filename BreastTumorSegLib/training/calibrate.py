@@ -32,7 +32,7 @@ from BreastTumorSegLib.segmentation.breast import BreastMask, segment_breast
 from BreastTumorSegLib.segmentation.candidates import FEATURES, LEAST_SURE, Candidate, features
 from BreastTumorSegLib.segmentation.lesions import label_lesions
 from BreastTumorSegLib.segmentation.resample import crop
-from BreastTumorSegLib.segmentation.tumor import candidates, tumor_probability
+from BreastTumorSegLib.segmentation.tumor import grown_candidates, tumor_probability
 
 SEEDS = 720_000
 """Of the exams; `docs/weights.md` says which seeds are for what."""
@@ -43,8 +43,10 @@ MOST_FALSE = 0.5
 """False lesions an exam."""
 THRESHOLDS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 PEAKS = (0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.88, 0.91, 0.93, 0.95, 0.97, 0.98, 0.99)
-FITTED_AT, FEWEST = 0.5, 20
-"""Candidates are connected at this threshold where lesions are learned to be told, from so many of either kind."""
+FITTING_THRESHOLD = 0.5
+"""Candidates that weights are fitted to are connected at it, whatever threshold is chosen later."""
+FEWEST = 20
+"""Lesions and other candidates that weights are fitted to; with fewer there are none."""
 Figures = TypeVar("Figures")
 SUREST = 1 - 2.0**-24
 """Probabilities are told in single precision, which knows none between this and 1."""
@@ -98,6 +100,18 @@ class Seen:
         """Of tumour, 0 outside the breasts."""
         return np.where(self.breast, expit(self.logits / temperature), 0)
 
+    def candidates(
+        self,
+        temperature: float,
+        threshold: float,
+        peak: float = 0.0,
+        weights: LesionWeights | None = None,
+        events: Events | None = None,
+    ) -> list[Candidate]:
+        """Those of `grown_candidates`; its errors."""
+        probability = self.probability(temperature)
+        return grown_candidates(probability, self.gain, self.breast, self.geometry, threshold, peak, weights, events)
+
 
 def _exams(patients: int, first_seed: int) -> Iterator[SimulatedExam]:
     """Of each site of the training so many patients, each in every condition, and as many varied ones.
@@ -118,8 +132,8 @@ def calibrate(
     """Choose temperature, threshold and peak for a tumour model with contrast.
 
     The temperature has the least cross-entropy over the voxels of the breasts. Lesions are told among candidates by
-    `fitting_weights`, but of a model that names a network for refinement. Threshold and peak are the best ones for
-    growing.
+    `fitting_weights`. Threshold and peak are the best ones for growing, also of a model that names a network for
+    refinement.
 
     Args:
         breast: The model that finds the breasts.
@@ -131,7 +145,7 @@ def calibrate(
     """
     seen = look_at_exams(bundle, breast, device, events, patients, seeds)
     temperature = fitting_temperature(seen)
-    weights = None if bundle.description.refined_by else fitting_weights(seen, temperature)
+    weights = fitting_weights(bundle.description, seen, temperature, events)
     return best(choices(seen, temperature, weights, events))
 
 
@@ -218,22 +232,34 @@ def fitting_temperature(seen: Sequence[Seen]) -> float:
     return float(np.exp(minimize_scalar(cross_entropy, bounds=(-2, 3), method="bounded").x))
 
 
-def fitting_weights(seen: Sequence[Seen], temperature: float) -> LesionWeights | None:
-    """By which lesions are told among the candidates of these exams; None with fewer than `FEWEST` of either kind.
+def fitting_weights(
+    described: ModelDescription, seen: Sequence[Seen], temperature: float, events: Events
+) -> LesionWeights | None:
+    """By which lesions are told among the candidates of these exams.
 
-    A candidate that touches the tumour is a lesion.
+    A candidate that touches the tumour is a lesion, even where nobody can see it. None for a model that names a network
+    for refinement, and with fewer than `FEWEST` candidates of either kind.
+
+    Raises:
+        Cancelled: On request.
     """
+    if described.refined_by:
+        return None
     told, lesion = [np.empty((0, len(FEATURES)))], [np.empty(0, bool)]
-    for each in seen:
-        probability = each.probability(temperature)
-        grown = candidates(probability, each.gain, each.breast, each.geometry, FITTED_AT, LEAST_SURE)
-        told.append(features(grown, probability, each.geometry))
+    for number, each in enumerate(seen):
+        events.progress("weights", number, len(seen))
+        grown = each.candidates(temperature, FITTING_THRESHOLD, LEAST_SURE)
+        told.append(features(grown, each.probability(temperature), each.geometry))
         lesion.append(np.array([each.tumor[part.box][part.mask].any() for part in grown], bool))
-    rows, hit = np.concatenate(told), np.concatenate(lesion)
-    if min(hit.sum(), (~hit).sum()) < FEWEST:
+    return _fitted(np.concatenate(told), np.concatenate(lesion))
+
+
+def _fitted(rows: np.ndarray, lesion: np.ndarray) -> LesionWeights | None:
+    """Weights for features (N, F) as they are, fitted to them at a standard deviation of 1."""
+    if min(lesion.sum(), (~lesion).sum()) < FEWEST:
         return None
     scale = StandardScaler().fit(rows)
-    fitted = LogisticRegression().fit(scale.transform(rows), hit)
+    fitted = LogisticRegression().fit(scale.transform(rows), lesion)
     weights = fitted.coef_[0] / scale.scale_
     bias = fitted.intercept_[0] - weights @ scale.mean_
     return LesionWeights(bias=round(bias, 4), **{name: round(w, 4) for name, w in zip(FEATURES, weights, strict=True)})
@@ -250,12 +276,11 @@ def measured(
 
     Growing and measuring take the time: each part is grown once, each set of parts is measured once.
     """
-    probability = seen.probability(temperature)
-    parts = candidates(probability, seen.gain, seen.breast, seen.geometry, threshold, weights=weights)
-    likely = np.array([part.likely for part in parts])
+    parts = seen.candidates(temperature, threshold, weights=weights)
+    standing = np.array([part.standing for part in parts])
     known: dict[int, Figures] = {}  # by how many parts are left: those of a higher peak are among those of a lower one
     for peak in PEAKS:
-        kept = likely >= peak
+        kept = standing >= peak
         if kept.sum() not in known:
             known[kept.sum()] = measure(_reported(list(compress(parts, kept)), seen), seen)
         yield peak, known[kept.sum()]

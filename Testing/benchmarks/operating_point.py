@@ -173,7 +173,7 @@ def look_at_all(bundle: Bundle, data: Path) -> tuple[float, LesionWeights | None
     breast = load_bundle(default_model("breast"), "breast")
     calibration = look_at_exams(bundle, breast, CPU, Events())
     temperature = fitting_temperature(calibration)
-    weights = fitting_weights(calibration, temperature)
+    weights = fitting_weights(bundle.description, calibration, temperature, Events())
     more = simulated(["no lesion"], FIRST_SEED + PATIENTS, WITHOUT_LESION - PATIENTS)
     others, free = (
         (look_at(truth, bundle, breast, CPU) for truth in truths)

@@ -12,7 +12,7 @@ from BreastTumorSegLib.cli import app
 from BreastTumorSegLib.core.events import Events
 from BreastTumorSegLib.core.geometry import Geometry
 from BreastTumorSegLib.core.models import models_folder
-from BreastTumorSegLib.networks.bundle import ModelDescription, load_bundle, save_bundle
+from BreastTumorSegLib.networks.bundle import LesionWeights, ModelDescription, load_bundle, save_bundle
 from BreastTumorSegLib.networks.resunet import ResUNetConfig, resunet
 from BreastTumorSegLib.training import calibrate
 from BreastTumorSegLib.training.calibrate import (
@@ -109,6 +109,36 @@ def test_the_command_writes_what_it_chose_and_leaves_the_weights(tmp_path, monke
     assert shown in done.output and re.search(r"none in (\d|\d\d|100)% of those without lesion", done.output)
     assert said["temperature"] != 1.0 and said["peak"] in calibrate.PEAKS and said["threshold"] in calibrate.THRESHOLDS
     assert (tmp_path / "mine" / "weights.safetensors").read_bytes() == weights
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_the_command_writes_and_tells_the_weights_by_which_lesions_are_told(form, tmp_path, monkeypatch):
+    weights = LesionWeights(bias=1, sureness=2, mean=3, volume=4, extent=-5, number=-6)
+    size = ResUNetConfig(in_channels=2, out_channels=1, channels=(4, 8), strides=(2,))
+    facts = {"name": "mine", "task": "tumor", "version": "1", "network": size, "phases": ("pre", "first_post")}
+    save_bundle(resunet(size), ModelDescription(**facts, spacing_mm=8.0), tmp_path)
+    monkeypatch.setattr(calibrate, "calibrate", lambda *_: Calibration(1.5, 0.4, 0.3, 0.7, 0.2, 0.9, weights))
+    done = CliRunner().invoke(app, ["models", "calibrate", str(tmp_path / "mine"), "--progress", form])
+    assert done.exit_code == 0, done.output
+    assert json.loads((tmp_path / "mine" / "model.json").read_text())["lesion_weights"] == weights.model_dump()
+    if form == "text":
+        assert "weights of their features" in done.output
+    else:
+        (finished,) = [
+            json.loads(line.removeprefix("@bts ")) for line in done.output.splitlines() if "finished" in line
+        ]
+        assert finished["lesion_weights"] == weights.model_dump() and finished["peak"] == 0.3
+
+
+def test_choices_are_made_with_the_weights():
+    """The volume alone tells: both parts are as sure, and the small one is no lesion."""
+    z, y, x = np.indices(SHAPE) - np.array([10, 12, 6])[:, None, None, None]
+    large, small = z**2 + y**2 + x**2 <= 25, z**2 + y**2 + (x - 12) ** 2 <= 9
+    exam = seen(np.where(large | small, 4.0, -8.0), large)
+    weights = LesionWeights(bias=0, sureness=0, mean=0, volume=2, extent=0, number=0)
+    offered = {c.peak: c for c in choices([exam, seen(np.full(SHAPE, -8.0), large & False)], 1.0, weights, Events())}
+    assert offered[0.93].false_positives == 0 and offered[0.2].false_positives == 0.5
+    assert {choice.lesion_weights for choice in offered.values()} == {weights}
 
 
 def test_a_model_that_sees_no_contrast_is_refused():

@@ -5,10 +5,11 @@ import pytest
 from pydantic import ValidationError
 
 import training_runs
+from BreastTumorSegLib.core.events import Events
 from BreastTumorSegLib.core.geometry import Geometry
 from BreastTumorSegLib.networks.bundle import LesionWeights, ModelDescription
 from BreastTumorSegLib.segmentation.candidates import FEATURES, Candidate, features, judged
-from BreastTumorSegLib.segmentation.tumor import candidates, grow
+from BreastTumorSegLib.segmentation.tumor import grow, grown_candidates
 from BreastTumorSegLib.training.calibrate import FEWEST, Seen, fitting_weights
 
 GRID = Geometry((60, 20, 20), (2.0, 1.0, 1.0), (0.0, 0.0, 0.0))
@@ -47,7 +48,7 @@ def test_a_sure_speck_can_be_less_likely_than_a_large_part_that_is_less_sure():
     speck, large = block(5, 3), block(30, 8)
     probability = np.select([speck, large], [0.97, 0.7], 0.0)
     given = probability, np.where(speck | large, 100.0, 0.0), EVERYWHERE, GRID, 0.5
-    assert not (grow(*given, 0.65) & ~large).any()  # smoothing takes the speck's sureness
+    assert np.array_equal(grow(*given, 0.65), large)  # smoothing takes the speck's sureness
     by_size = weights(bias=2.0, volume=1.0)  # even at 0.135 ml
     assert np.array_equal(grow(*given, 0.5, by_size), large)
     assert np.array_equal(grow(*given, 0.5, weights(bias=-2.0, volume=-1.0)), speck)
@@ -58,13 +59,13 @@ def test_what_is_hardly_sure_is_no_candidate_and_not_counted():
     sure, unsure = block(5, 8), block(30, 2)
     probability = np.select([sure, unsure], [0.9, 0.6], 0.0)
     given = probability, np.where(sure | unsure, 100.0, 0.0), EVERYWHERE, GRID, 0.5
-    assert len(candidates(*given)) == 2
-    assert [each.likely for each in candidates(*given, weights=weights(number=1.0))] == [0.5]
+    assert len(grown_candidates(*given)) == 2
+    assert [each.likely for each in grown_candidates(*given, weights=weights(number=1.0))] == [0.5]
 
 
 def test_a_grown_part_without_voxels_is_no_candidate():
     seed = block(5, 8)
-    assert candidates(np.where(seed, 0.9, 0.0), np.where(seed, 100.0, 0.0), ~EVERYWHERE, GRID, 0.5) == []
+    assert grown_candidates(np.where(seed, 0.9, 0.0), np.where(seed, 100.0, 0.0), ~EVERYWHERE, GRID, 0.5) == []
 
 
 def seen(size, tumor):
@@ -73,16 +74,19 @@ def seen(size, tumor):
     return Seen(logits, 100.0 * mask, EVERYWHERE, mask & tumor, mask & tumor, GRID)
 
 
+def fit(exams, **changes):
+    return fitting_weights(ModelDescription(**training_runs.model(**changes)), exams, 1.0, Events())
+
+
 def test_weights_tell_what_is_larger_where_lesions_are_larger():
     exams = [seen(size, size >= 8) for size in (6, 7, 8, 9) for _ in range(FEWEST)]
-    fitted = fitting_weights(exams, 1.0)
+    fitted = fit(exams)
     for size, least, most in ((6, 0, 0.2), (9, 0.8, 1)):
-        each = seen(size, False)
-        given = each.probability(1.0), each.gain, each.breast, GRID, 0.5
-        (found,) = candidates(*given, weights=fitted)
+        (found,) = seen(size, False).candidates(1.0, 0.5, weights=fitted)
         assert least <= found.likely <= most
-    assert fitting_weights(exams[FEWEST : 3 * FEWEST], 1.0) is not None
-    assert fitting_weights(exams[FEWEST + 1 : 3 * FEWEST], 1.0) is None  # one too few that are no lesion
+    assert fit(exams[FEWEST : 3 * FEWEST]) is not None
+    assert fit(exams[FEWEST + 1 : 3 * FEWEST]) is None  # one too few that are no lesion
+    assert fit(exams, refined_by="fine") is None
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from BreastTumorSegLib.core.events import Events
 from BreastTumorSegLib.core.exam import Exam, Phase, PhaseTable, TimeSource
 from BreastTumorSegLib.core.geometry import Geometry
 from BreastTumorSegLib.core.models import refinement_of
-from BreastTumorSegLib.networks.bundle import Bundle, ModelDescription, save_bundle
+from BreastTumorSegLib.networks.bundle import Bundle, LesionWeights, ModelDescription, save_bundle
 from BreastTumorSegLib.networks.catalogue import build_network
 from BreastTumorSegLib.segmentation import runtimes
 from BreastTumorSegLib.segmentation.breast import BreastMask
@@ -179,6 +179,10 @@ def test_candidates_are_drawn_by_the_second_network_or_grown_without_one(monkeyp
     given = (probability, exam, breast, first)
     grown = outlined(*given, None, CPU, Events())
     assert np.array_equal(grown, grow(probability, gain, inside, GRID, 0.5, 0.8))
+    for bias, found in ((-9.0, False), (9.0, True)):
+        weights = LesionWeights(bias=bias, sureness=0, mean=0, volume=0, extent=0, number=0)
+        told = first.model_copy(update={"lesion_weights": weights})
+        assert outlined(*given[:3], told, None, CPU, Events()).any() == found
     second = Bundle(described(threshold=0.3), "", Agrees([]))
     drawn = outlined(*given, second, CPU, Events())
     close = refined(*given[:3], second, 0.5, 0.8, CPU, Events())
