@@ -28,7 +28,10 @@ WEIGHTS, CARD = "weights.safetensors", "CARD.md"
 
 
 class LesionWeights(BaseModel):
-    """Of a logistic regression that tells how likely a candidate is a lesion, see `segmentation.candidates`."""
+    """Of a logistic regression that tells how likely a candidate is a lesion.
+
+    Behind the bias one for each feature, in the order in which `segmentation.candidates.features` tells them.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -114,8 +114,9 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=DATA)
     options = parser.parse_args()
     rows = [
-        (name, case.name, case.diameter, *_found(with_surroundings(case, options.surroundings), name))
-        for case in cases(options.data, options.places, options.first_place)
+        (name, case.name, case.diameter, *_found(case, name))
+        for painted in cases(options.data, options.places, options.first_place)
+        for case in [with_surroundings(painted, options.surroundings)]
         for name in options.models
     ]
     heads = " | ".join(f"{diameter} mm" for diameter in DIAMETERS_MM)

@@ -37,6 +37,15 @@ def test_the_features_of_a_candidate():
     assert features([], probability, GRID).shape == (0, 5)
 
 
+def test_every_feature_has_its_own_weight():
+    """The logits of 0.9 and 0.8, 0.016 ml, 4 mm, two candidates."""
+    pair = [Candidate(0.9, (slice(0, 2), slice(at, at + 2), slice(0, 2)), np.ones((2, 2, 2), bool)) for at in (0, 4)]
+    told = {"sureness": np.log(9), "mean": np.log(4), "volume": np.log(0.016), "extent": np.log(4), "number": np.log(2)}
+    for name, value in told.items():
+        likely = judged(pair, np.full(GRID.shape, 0.8), GRID, weights(**{name: 1.0}))[0].likely
+        assert likely == pytest.approx(1 / (1 + np.exp(-value))), name
+
+
 def test_how_likely_a_candidate_is_a_lesion():
     one = Candidate(0.9, (slice(0, 1),) * 3, np.ones((1, 1, 1), bool))
     told = judged([one], np.full(GRID.shape, 0.5), GRID, weights(bias=0.5, sureness=2.0, mean=7.0, number=7.0))
