@@ -65,12 +65,16 @@ def _facts(bundle: Bundle) -> dict[str, str]:
         "spacing": f"{described.spacing_mm:g} mm",
         "input": f"{described.normalisation}, of {described.field_name}",
         **({"maps": f"of {described.maps}"} if described.maps else {}),
-        **({"average": f"with {described.averaged_with}"} if described.averaged_with else {}),
+        **({"average": _average(described)} if described.averaged_with else {}),
         **({"refined by": described.refined_by} if described.refined_by else {}),
         **_answer(described),
         "trained on": described.trained_on,
         "sha256": bundle.sha256,
     }
+
+
+def _average(described: ModelDescription) -> str:
+    return f"{described.share:.0%} of it, {1 - described.share:.0%} of {described.averaged_with}"
 
 
 def _answer(described: ModelDescription) -> dict[str, str]:

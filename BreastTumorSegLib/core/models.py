@@ -42,6 +42,11 @@ def refinement_of(name: str, folder: Path | None = None) -> str | None:
     return _named(name, "refined_by", folder)
 
 
+def version_of(name: str, folder: Path | None = None) -> str:
+    """Version of a model, by its description alone; "1" where it has none, as an nnU-Net may."""
+    return _named(name, "version", folder) or "1"
+
+
 def _named(name: str, field: str, folder: Path | None) -> str | None:
     with suppress(OSError, ValueError, AttributeError):
         return json.loads(((folder or models_folder()) / name / DESCRIPTION).read_bytes()).get(field)

@@ -135,7 +135,9 @@ def _finished(cases: Sequence[Case], out: Path, wanted: set[str]) -> dict[str, O
     found = {case.name: manifest for case in cases if (manifest := read_manifest(out / case.name)) is not None}
     other = next((name for name, manifest in found.items() if not is_done(manifest, wanted)), None)
     if other is not None:
-        raise OutputError(f"{out / other} is the result of another model.", "Choose another folder for the results.")
+        raise OutputError(
+            f"{out / other} is the result of another model or version.", "Choose another folder for the results."
+        )
     return {name: succeeded(name, manifest) for name, manifest in found.items()}
 
 

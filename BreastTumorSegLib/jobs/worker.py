@@ -80,22 +80,26 @@ def limit_threads(count: int) -> None:
 
 
 def checksums(model: str | None) -> set[str]:
-    """The sha256 of the models that `segment` would use here: for breasts, for tumours, and what that one needs.
+    """Versions and sha256 of the models that `segment` would use here: for breasts, for tumours, and what that needs.
+
+    The same weights with another threshold or peak are another version.
 
     Raises:
         ModelError: A model is missing or damaged.
     """
-    from BreastTumorSegLib.core.models import maps_of, partner_of, refinement_of
+    from BreastTumorSegLib.core.models import maps_of, partner_of, refinement_of, version_of
     from BreastTumorSegLib.networks.bundle import default_model, verify_bundle
 
     tumor = model or default_model("tumor")
     needed = (default_model("breast"), tumor, maps_of(tumor), partner_of(tumor), refinement_of(tumor))
-    return {verify_bundle(name) for name in needed if name}
+    return {f"{version_of(name)} {verify_bundle(name)}" for name in needed if name}
 
 
 def is_done(manifest: Mapping[str, Any] | None, wanted: set[str]) -> bool:
     """Whether a result is there and made by these models."""
-    return manifest is not None and {model["sha256"] for model in manifest["models"]} == wanted
+    if manifest is None:
+        return False
+    return {f"{model.get('version')} {model['sha256']}" for model in manifest["models"]} == wanted
 
 
 def segment_case(case: Case, out: Path, model: str | None, device: str, wanted: set[str], run: str) -> Outcome:

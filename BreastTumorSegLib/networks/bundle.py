@@ -40,7 +40,7 @@ class LesionWeights(BaseModel):
     mean: float
     volume: float
     extent: float
-    number: float
+    surroundings: float
 
 
 class ModelDescription(BaseModel):
@@ -63,6 +63,7 @@ class ModelDescription(BaseModel):
         averaged_with: Name of the tumour model that one with contrast is averaged with: the probability is that of the
             mean of both logits, with this one's temperature, threshold, peak and lesion_weights.
         averaged_with_sha256: Of that model's weights when these were chosen; None where they were not, together.
+        share: Of this one's logits in that mean.
         refined_by: Name of the model for "refinement" that draws what a tumour model with contrast finds; without one,
             it is grown.
         field: What the network sees: the box of the breasts with a margin ("breast"), the same with everything dark
@@ -94,6 +95,7 @@ class ModelDescription(BaseModel):
     maps_sha256: str | None = None
     averaged_with: str | None = None
     averaged_with_sha256: str | None = None
+    share: float = Field(0.5, gt=0, lt=1)
     refined_by: str | None = None
     field: Literal["breast", "breast-only", "exam"] = "breast"
     temperature: float = Field(1.0, gt=0)

@@ -6,17 +6,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy.ndimage import distance_transform_edt
 from scipy.special import expit, logit
 
-from BreastTumorSegLib.core.boxes import Box, bounding_box
+from BreastTumorSegLib.core.boxes import Box, bounding_box, widened
 from BreastTumorSegLib.core.geometry import Geometry
 from BreastTumorSegLib.networks.bundle import LesionWeights
 
 LEAST_SURE = 0.3
-"""Where features tell lesions: what is less sure is no candidate, and does not count among the others."""
+"""Where features tell lesions: what is less sure is no candidate."""
 
 LOGIT_LIMIT = 1e-4
 """Probabilities are told no closer to 0 and 1 than this: beyond it the logit would tell nothing but rounding."""
+
+SURROUNDINGS_MM = (2.0, 8.0)
+"""From a candidate: nearer than this is its own blurred edge."""
 
 FEATURES = tuple(name for name in LesionWeights.model_fields if name != "bias")
 """What `features` tells, in order."""
@@ -45,32 +49,65 @@ class Candidate:
 
 
 def judged(
-    candidates: Sequence[Candidate], probability: np.ndarray, geometry: Geometry, weights: LesionWeights
+    candidates: Sequence[Candidate],
+    probability: np.ndarray,
+    enhancement: np.ndarray,
+    breast: np.ndarray,
+    geometry: Geometry,
+    weights: LesionWeights,
 ) -> list[Candidate]:
-    """All candidates of an exam, as likely as a logistic regression of their `features` makes them."""
+    """The candidates of an exam, each as likely as a logistic regression of its `features` makes it."""
     by_feature = np.array([getattr(weights, name) for name in FEATURES])
-    told = expit(weights.bias + features(candidates, probability, geometry) @ by_feature)
+    told = expit(weights.bias + features(candidates, probability, enhancement, breast, geometry) @ by_feature)
     return [replace(each, likely=float(likely)) for each, likely in zip(candidates, told, strict=True)]
 
 
-def features(candidates: Sequence[Candidate], probability: np.ndarray, geometry: Geometry) -> np.ndarray:
-    """The `FEATURES` of all candidates of an exam, float (N, 5).
+def features(
+    candidates: Sequence[Candidate],
+    probability: np.ndarray,
+    enhancement: np.ndarray,
+    breast: np.ndarray,
+    geometry: Geometry,
+) -> np.ndarray:
+    """The `FEATURES` of candidates, float (N, 5).
 
-    Logits of how sure the network is and of the mean probability; logarithms of the volume in ml, of the longest extent
-    along an axis of the grid in mm, and of how many candidates there are: where much looks like a lesion, each is less
-    likely one.
+    Logits of how sure the network is and of the mean probability; logarithms of the volume in ml and of the longest
+    extent along an axis of the grid in mm; and `surroundings`.
 
     Args:
         candidates: None is empty.
         probability: (Z, Y, X).
+        enhancement: First post-contrast minus pre-contrast phase, (Z, Y, X).
+        breast: bool (Z, Y, X).
     """
-    told = [_features(each, probability[each.box], geometry) for each in candidates]
-    return np.array([(*row, np.log(len(candidates))) for row in told], float).reshape(-1, len(FEATURES))
+    told = [
+        (*_shape(each, probability[each.box], geometry), surroundings(each, enhancement, breast, geometry))
+        for each in candidates
+    ]
+    return np.array(told, float).reshape(-1, len(FEATURES))
 
 
-def _features(candidate: Candidate, probability: np.ndarray, geometry: Geometry) -> tuple[float, float, float, float]:
-    """All but the number; probability of the candidate's box."""
+def _shape(candidate: Candidate, probability: np.ndarray, geometry: Geometry) -> tuple[float, float, float, float]:
+    """All features but the last; probability of the candidate's box."""
     logits = logit(np.clip([candidate.sure, probability[candidate.mask].mean()], LOGIT_LIMIT, 1 - LOGIT_LIMIT))
     edges = [part.stop - part.start for part in bounding_box(candidate.mask)]
     extent = max(np.multiply(edges, geometry.spacing_zyx))
     return *logits, np.log(candidate.mask.sum() * geometry.voxel_ml), np.log(extent)
+
+
+def surroundings(candidate: Candidate, enhancement: np.ndarray, breast: np.ndarray, geometry: Geometry) -> float:
+    """How much the breast around a candidate enhances, as a share of its own mean enhancement, 0 to 1.
+
+    Nodes, vessels and the nipple lie in fat, where it is little. 1 where the candidate does not enhance, or has no
+    breast around it.
+    """
+    nearest, farthest = SURROUNDINGS_MM
+    reach = [int(np.ceil(farthest / step)) for step in geometry.spacing_zyx]
+    box = widened(candidate.box, (reach[0], reach[1], reach[2]), breast.shape)
+    margins = [(own.start - wide.start, wide.stop - own.stop) for own, wide in zip(candidate.box, box, strict=True)]
+    away = distance_transform_edt(~np.pad(candidate.mask, margins), geometry.spacing_zyx)
+    around = breast[box] & (away > nearest) & (away <= farthest)
+    inside = enhancement[candidate.box][candidate.mask].mean()
+    if inside <= 0 or not around.any():
+        return 1.0
+    return float(np.clip(enhancement[box][around].mean() / inside, 0, 1))

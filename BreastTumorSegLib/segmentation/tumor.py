@@ -58,7 +58,9 @@ def tumor_probability(
         return np.zeros(exam.geometry.shape, np.float32)
     grid, inside = seen_by(bundle.description, breast, exam.geometry)
     told = [_logits(exam, grid, inside, member, device, events, options) for member in bundle.members]
-    probability = bundle.description.probability(torch.stack(told).mean(0))
+    share = bundle.description.share
+    logits = torch.lerp(told[1], told[0], share) if bundle.partner else told[0]
+    probability = bundle.description.probability(logits)
     return within_breasts(probability.numpy(), grid, breast.labels, exam.geometry)
 
 
@@ -158,7 +160,8 @@ def grown_candidates(
     if weights is None:
         return list(_grown(probability, subtraction, allowed, geometry, threshold, peak, events or Events()))
     seen = list(_grown(probability, subtraction, allowed, geometry, threshold, LEAST_SURE, events or Events()))
-    return [each for each in judged(seen, probability, geometry, weights) if each.standing >= peak]
+    told = judged(seen, probability, subtraction, allowed, geometry, weights)
+    return [each for each in told if each.standing >= peak]
 
 
 def _grown(

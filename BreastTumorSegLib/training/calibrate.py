@@ -43,7 +43,7 @@ MOST_FALSE = 0.5
 """False lesions an exam."""
 THRESHOLDS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 PEAKS = (0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.88, 0.91, 0.93, 0.95, 0.97, 0.98, 0.99)
-FITTING_THRESHOLD = 0.5
+FITTING_THRESHOLD = 0.4
 """Candidates that weights are fitted to are connected at it, whatever threshold is chosen later."""
 FEWEST = 20
 """Lesions and other candidates that weights are fitted to; with fewer there are none."""
@@ -249,7 +249,7 @@ def fitting_weights(
     for number, each in enumerate(seen):
         events.progress("weights", number, len(seen))
         grown = each.candidates(temperature, FITTING_THRESHOLD, LEAST_SURE)
-        told.append(features(grown, each.probability(temperature), each.geometry))
+        told.append(features(grown, each.probability(temperature), each.gain, each.breast, each.geometry))
         lesion.append(np.array([each.tumor[part.box][part.mask].any() for part in grown], bool))
     return _fitted(np.concatenate(told), np.concatenate(lesion))
 

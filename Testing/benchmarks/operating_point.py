@@ -5,10 +5,9 @@
 `models calibrate` goes by simulated exams alone, whose lesions are surer than real ones. Here threshold and peak go by
 the mean of four numbers: the score, the share found of the lesions that can be seen, the share of exams without lesion
 that stay empty, and the share found of the lesions that `inserted.py` paints, each as it is and with surroundings twice
-as bright. Of all points nearly as good as the best one, with at most as many false lesions as `models calibrate`
-allows, the one with the lowest peak is taken, and of these the one that draws the painted lesions best. Temperature
-and the weights by which lesions are told are those of the calibration exams. With `--write` what was chosen is written
-into the FOLDER's model.json. An hour or more for each model.
+as bright. Taken is the best point with at most as many false lesions as `models calibrate` allows. The temperature is
+that of the calibration exams, the weights by which lesions are told are those of all simulated ones. With `--write`
+what was chosen is written into the FOLDER's model.json. Three hours or more for each model.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ import argparse
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import astuple, dataclass
 from functools import partial
-from itertools import chain
+from itertools import chain, product
 from pathlib import Path
 from typing import TypeVar
 
@@ -38,8 +37,9 @@ from BreastTumorSegLib.networks.bundle import (
     write_description,
 )
 from BreastTumorSegLib.phantom.conditions import CONDITIONS, in_condition
-from BreastTumorSegLib.phantom.simulate import SimulatedExam, simulate_exam
-from BreastTumorSegLib.phantom.sites import SITES
+from BreastTumorSegLib.phantom.simulate import Change, SimulatedExam, simulate_exam
+from BreastTumorSegLib.phantom.sites import SITES, TRAINING_SITES
+from BreastTumorSegLib.phantom.variation import varied
 from BreastTumorSegLib.segmentation.lesions import label_lesions
 from BreastTumorSegLib.training.calibrate import (
     MOST_FALSE,
@@ -57,14 +57,24 @@ from BreastTumorSegLib.training.calibrate import (
 )
 
 CPU = torch.device("cpu")
-FIRST_SEED, PATIENTS, WITHOUT_LESION = 720_003, 2, 17
-"""Beside the calibration exams: so many patients of each site under every condition, and so many without a lesion."""
+PATIENTS = (720_003, 720_004, 720_020, 720_021, 720_030, 720_031, 720_032)
+"""Beside the calibration exams, patients of each site under every condition."""
+IN_TURN = tuple(720_040 + number for number in range(50) if number % 10 in (2, 5, 8, 9))
+"""Patients of each site under one condition each, with lesions."""
+WITHOUT_LESION = (
+    *range(720_005, 720_020),
+    *range(720_022, 720_027),
+    *range(720_033, 720_040),
+    *(720_040 + number for number in range(50) if number % 10 in (0, 3, 6)),
+)
+"""More patients of each site."""
+VARIED = (*range(725_300, 725_318), *range(725_340, 725_358))
+"""Varied exams of each site of the training."""
+VARIED_EVERYWHERE = tuple(725_400 + number for number in range(50) if number % 10 in (1, 4, 7))
+"""Varied exams of each site, also of the one left out."""
 PLACES = 12
 BRIGHTER = 2.0
 """Of every painted lesion's surroundings, in its second form."""
-NEARLY = 0.015
-"""Means no further apart than this count as equal: it is about the standard error of one. Of equal points the lowest
-peak is best: a missed lesion is worse than a false one."""
 
 Point = tuple[float, float]
 """Threshold and peak."""
@@ -91,12 +101,10 @@ class Choice:
 
 
 def chosen(choices: Iterable[Choice]) -> Choice:
-    """Of those nearly as good as the best the lowest peak, and with it the threshold that draws best."""
+    """The best one, of those with few false lesions if there are any."""
     offered = list(choices)
     careful = [choice for choice in offered if choice.false_positives <= MOST_FALSE] or offered
-    best = max(choice.worth for choice in careful)
-    equal = [choice for choice in careful if choice.worth >= best - NEARLY]
-    return min(equal, key=lambda each: (each.peak, -each.drawn))
+    return max(careful, key=lambda choice: choice.worth)
 
 
 def choices(
@@ -160,31 +168,42 @@ def _hit(reported: np.ndarray, seen: Seen) -> tuple[bool, float]:
     return finds(label_lesions(reported, seen.geometry), seen.tumor)
 
 
-def simulated(conditions: Iterable[str], first_seed: int, patients: int) -> Iterator[SimulatedExam]:
-    """Patients of every site, also of the one left out, under conditions."""
-    for site in SITES:
-        for condition in conditions:
-            for seed in range(first_seed, first_seed + patients):
-                yield simulate_exam(site, seed, SPACING_MM, change=partial(in_condition, condition=condition))
+def simulated(sites: Iterable[str], seeds: Iterable[int], changes: Sequence[Change]) -> Iterator[SimulatedExam]:
+    """Patients of sites, each changed in every way."""
+    for site, seed, change in product(sites, seeds, changes):
+        yield simulate_exam(site, seed, SPACING_MM, change=change)
+
+
+def in_turn(conditions: Sequence[Change]) -> Iterator[SimulatedExam]:
+    """Patients of every site, each under one of the conditions."""
+    for (first, seed), (further, site) in product(enumerate(IN_TURN), enumerate(SITES)):
+        yield simulate_exam(site, seed, SPACING_MM, change=conditions[(first + further) % len(conditions)])
 
 
 def look_at_all(bundle: Bundle, data: Path) -> tuple[float, LesionWeights | None, list[Choice]]:
     """Temperature, weights and every choice of a model."""
     breast = load_bundle(default_model("breast"), "breast")
     calibration = look_at_exams(bundle, breast, CPU, Events())
-    temperature = fitting_temperature(calibration)
-    weights = fitting_weights(bundle.description, calibration, temperature, Events())
-    more = simulated(["no lesion"], FIRST_SEED + PATIENTS, WITHOUT_LESION - PATIENTS)
+    conditions = {name: partial(in_condition, condition=name) for name in CONDITIONS}
+    more = chain(
+        simulated(SITES, PATIENTS, list(conditions.values())),
+        simulated(TRAINING_SITES, VARIED, [varied]),
+        simulated(SITES, VARIED_EVERYWHERE, [varied]),
+        in_turn([change for name, change in conditions.items() if name != "no lesion"]),
+    )
     others, free = (
-        (look_at(truth, bundle, breast, CPU) for truth in truths)
-        for truths in (simulated(CONDITIONS, FIRST_SEED, PATIENTS), more)
+        [look_at(truth, bundle, breast, CPU) for truth in truths]
+        for truths in (more, simulated(SITES, WITHOUT_LESION, [conditions["no lesion"]]))
     )
     painted = (
         look(form.exam, form.seen.breast, form.lesion, form.lesion, bundle, CPU)
         for case in cases(data, PLACES)
         for form in (case, with_surroundings(case, BRIGHTER))
     )
-    return temperature, weights, choices(chain(calibration, others), free, painted, temperature, weights)
+    exams = [*calibration, *others]
+    temperature = fitting_temperature(calibration)
+    weights = fitting_weights(bundle.description, [*exams, *free], temperature, Events())
+    return temperature, weights, choices(exams, free, painted, temperature, weights)
 
 
 def main() -> None:

@@ -6,14 +6,16 @@ import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
+from typer.testing import CliRunner
 
 import training_runs
+from BreastTumorSegLib.cli import app
 from BreastTumorSegLib.core.errors import ModelError
 from BreastTumorSegLib.core.events import Events
 from BreastTumorSegLib.core.exam import Exam, Phase, PhaseTable, TimeSource
 from BreastTumorSegLib.core.geometry import Geometry
 from BreastTumorSegLib.core.models import partner_of
-from BreastTumorSegLib.jobs.worker import checksums
+from BreastTumorSegLib.jobs.worker import checksums, is_done
 from BreastTumorSegLib.networks.adding import add_bundle
 from BreastTumorSegLib.networks.bundle import Bundle, ModelDescription, load_bundle, read_bundle, save_bundle
 from BreastTumorSegLib.networks.catalogue import build_network
@@ -54,16 +56,17 @@ def described_again(models, name, **changes):
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
-def test_the_probability_is_that_of_the_mean_logit_at_the_first_ones_temperature(monkeypatch):
+@pytest.mark.parametrize(("share", "logit"), [(0.5, 1.0), (0.75, 1.75)])
+def test_the_probability_is_that_of_the_mean_logit_at_the_first_ones_temperature(share, logit, monkeypatch):
     monkeypatch.setattr(runtimes, "openvino", lambda: None)
     phases = tuple(Phase(f"phase {n}", (), 100.0 * n, TimeSource.MAMA_MIA, GRID) for n in range(2))
     exam = Exam(PhaseTable(phases), np.random.default_rng(0).random((2, *GRID.shape)).astype(np.float32))
     inside = np.zeros(GRID.shape, bool)
     inside[4:20, 4:20, 4:20] = True
     breast = BreastMask(inside.astype(np.uint8), inside, GRID)
-    both = bundle(5.0, bundle(-1.0, temperature=3.0), temperature=2.0)
+    both = bundle(5.0, bundle(-1.0, temperature=3.0, share=0.9), temperature=2.0, share=share)
     probability = tumor_probability(exam, breast, both, torch.device("cpu"), Events())
-    assert probability[inside] == pytest.approx(1 / (1 + np.exp(-1.0)), abs=1e-6)
+    assert probability[inside] == pytest.approx(1 / (1 + np.exp(-logit)), abs=1e-6)
     assert not probability[~inside].any()
 
 
@@ -107,8 +110,23 @@ def test_a_cohort_is_done_again_with_another_partner(models, monkeypatch):
     described = ModelDescription(**training_runs.model(name="breasts", task="breast", phases=["pre"]) | one_channel())
     save_bundle(build_network(described.network), described, models)
     monkeypatch.setenv("BREASTTUMORSEG_MODELS", str(models))
-    assert checksums("first") - checksums("second") == {load_bundle("first", "tumor", models).sha256}
-    assert load_bundle("second", "tumor", models).sha256 in checksums("first")
+    assert checksums("first") - checksums("second") == {f"0 {load_bundle('first', 'tumor', models).sha256}"}
+    assert f"0 {load_bundle('second', 'tumor', models).sha256}" in checksums("first")
+
+
+def test_a_cohort_is_done_again_with_another_version_of_the_same_weights(models, monkeypatch):
+    described = ModelDescription(**training_runs.model(name="breasts", task="breast", phases=["pre"]) | one_channel())
+    save_bundle(build_network(described.network), described, models)
+    monkeypatch.setenv("BREASTTUMORSEG_MODELS", str(models))
+    told = [
+        {"version": "0", "sha256": load_bundle(n, t, models).sha256}
+        for n, t in (("second", "tumor"), ("breasts", "breast"))
+    ]
+    assert is_done({"models": told}, checksums("second"))
+    described_again(models, "second", version="1.1")
+    assert not is_done({"models": told}, checksums("second"))
+    told[0]["version"] = "1.1"
+    assert is_done({"models": told}, checksums("second"))
 
 
 def one_channel():
@@ -179,3 +197,10 @@ def test_a_network_is_trained_alone(tmp_path):
 def test_only_tumour_models_with_contrast_are_averaged():
     with pytest.raises(ValidationError, match="tumour models with contrast"):
         ModelDescription(**training_runs.model(task="breast", averaged_with="second"))
+
+
+def test_info_tells_how_much_both_count(models, monkeypatch):
+    monkeypatch.setenv("BREASTTUMORSEG_MODELS", str(models))
+    described_again(models, "first", share=0.8)
+    told = CliRunner().invoke(app, ["models", "info", "first"]).output
+    assert "average     80% of it, 20% of second\n" in told

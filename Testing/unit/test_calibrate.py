@@ -113,7 +113,7 @@ def test_the_command_writes_what_it_chose_and_leaves_the_weights(tmp_path, monke
 
 @pytest.mark.parametrize("form", ["text", "json"])
 def test_the_command_writes_and_tells_the_weights_by_which_lesions_are_told(form, tmp_path, monkeypatch):
-    weights = LesionWeights(bias=1, sureness=2, mean=3, volume=4, extent=-5, number=-6)
+    weights = LesionWeights(bias=1, sureness=2, mean=3, volume=4, extent=-5, surroundings=-6)
     size = ResUNetConfig(in_channels=2, out_channels=1, channels=(4, 8), strides=(2,))
     facts = {"name": "mine", "task": "tumor", "version": "1", "network": size, "phases": ("pre", "first_post")}
     save_bundle(resunet(size), ModelDescription(**facts, spacing_mm=8.0), tmp_path)
@@ -135,7 +135,7 @@ def test_choices_are_made_with_the_weights():
     z, y, x = np.indices(SHAPE) - np.array([10, 12, 6])[:, None, None, None]
     large, small = z**2 + y**2 + x**2 <= 25, z**2 + y**2 + (x - 12) ** 2 <= 9
     exam = seen(np.where(large | small, 4.0, -8.0), large)
-    weights = LesionWeights(bias=0, sureness=0, mean=0, volume=2, extent=0, number=0)
+    weights = LesionWeights(bias=0, sureness=0, mean=0, volume=2, extent=0, surroundings=0)
     offered = {c.peak: c for c in choices([exam, seen(np.full(SHAPE, -8.0), large & False)], 1.0, weights, Events())}
     assert offered[0.93].false_positives == 0 and offered[0.2].false_positives == 0.5
     assert {choice.lesion_weights for choice in offered.values()} == {weights}

@@ -8,7 +8,7 @@ import training_runs
 from BreastTumorSegLib.core.events import Events
 from BreastTumorSegLib.core.geometry import Geometry
 from BreastTumorSegLib.networks.bundle import LesionWeights, ModelDescription
-from BreastTumorSegLib.segmentation.candidates import FEATURES, Candidate, features, judged
+from BreastTumorSegLib.segmentation.candidates import FEATURES, Candidate, features, judged, surroundings
 from BreastTumorSegLib.segmentation.tumor import grow, grown_candidates
 from BreastTumorSegLib.training.calibrate import FEWEST, Seen, fitting_weights
 
@@ -31,24 +31,50 @@ def test_the_features_of_a_candidate():
     probability = np.full(GRID.shape, 0.8)
     probability[10] = 0.2
     boxes = [(slice(top, top + 2), slice(4, 7), slice(8, 12)) for top in (2, 10)]
-    found = features([Candidate(0.9, box, np.ones((2, 3, 4), bool)) for box in boxes], probability, GRID)
-    shared = [np.log(0.048), np.log(8), np.log(2)]
+    pair = [Candidate(0.9, box, np.ones((2, 3, 4), bool)) for box in boxes]
+    found = features(pair, probability, np.full(GRID.shape, 50.0), EVERYWHERE, GRID)
+    shared = [np.log(0.048), np.log(8), 1.0]
     assert found == pytest.approx(np.array([[np.log(9), np.log(4), *shared], [np.log(9), 0, *shared]]))
-    assert features([], probability, GRID).shape == (0, 5)
+    assert features([], probability, probability, EVERYWHERE, GRID).shape == (0, 5)
+
+
+def test_surroundings_are_the_breast_two_to_eight_millimetres_away_as_a_share():
+    """One voxel of 2 x 1 x 1 mm enhances by 200; what is 2 mm away and less, or more than 8, does not count."""
+    z, y, x = np.indices(GRID.shape) - np.array([10, 10, 30])[:, None, None, None]
+    away = np.sqrt(z**2 + y**2 + 4.0 * x**2)
+    one = Candidate(0.9, (slice(10, 11), slice(10, 11), slice(30, 31)), np.ones((1, 1, 1), bool))
+    ring = (away > 2) & (away <= 8)
+    enhancement = np.select([away == 0, away <= 2, ring & (x > 0), ring], [200.0, 900.0, 80.0, 40.0], 700.0)
+    assert surroundings(one, enhancement, x > 0, GRID) == pytest.approx(0.4)
+    assert surroundings(one, enhancement, x < 0, GRID) == pytest.approx(0.2)
+    assert surroundings(one, np.where(ring, -40.0, 200.0), EVERYWHERE, GRID) == 0
+    assert surroundings(one, np.where(ring, 400.0, 200.0), EVERYWHERE, GRID) == 1
+
+
+def test_surroundings_of_what_does_not_enhance_or_has_no_breast_around_it_are_like_it():
+    corner = Candidate(0.9, (slice(0, 1),) * 3, np.ones((1, 1, 1), bool))
+    assert surroundings(corner, np.full(GRID.shape, -1.0), EVERYWHERE, GRID) == 1
+    assert surroundings(corner, np.full(GRID.shape, 9.0), ~EVERYWHERE, GRID) == 1
+    assert surroundings(corner, np.pad([[[9.0]]], [(0, size - 1) for size in GRID.shape]), EVERYWHERE, GRID) == 0
 
 
 def test_every_feature_has_its_own_weight():
-    """The logits of 0.9 and 0.8, 0.016 ml, 4 mm, two candidates."""
-    pair = [Candidate(0.9, (slice(0, 2), slice(at, at + 2), slice(0, 2)), np.ones((2, 2, 2), bool)) for at in (0, 4)]
-    told = {"sureness": np.log(9), "mean": np.log(4), "volume": np.log(0.016), "extent": np.log(4), "number": np.log(2)}
-    for name, value in told.items():
-        likely = judged(pair, np.full(GRID.shape, 0.8), GRID, weights(**{name: 1.0}))[0].likely
-        assert likely == pytest.approx(1 / (1 + np.exp(-value))), name
+    """The logits of 0.9 and 0.8, 0.016 ml, 4 mm, surroundings that enhance a quarter as much."""
+    one = Candidate(0.9, (slice(0, 2), slice(0, 2), slice(0, 2)), np.ones((2, 2, 2), bool))
+    enhancement = np.full(GRID.shape, 25.0)
+    enhancement[one.box] = 100.0
+    told = {"sureness": np.log(9), "mean": np.log(4), "volume": np.log(0.016), "extent": np.log(4)}
+    for name, value in (told | {"surroundings": 0.25}).items():
+        by_one = weights(**{name: 1.0})
+        (found,) = judged([one], np.full(GRID.shape, 0.8), enhancement, EVERYWHERE, GRID, by_one)
+        assert found.likely == pytest.approx(1 / (1 + np.exp(-value))), name
 
 
 def test_how_likely_a_candidate_is_a_lesion():
+    """The mean probability of 0.5 has a logit of 0."""
     one = Candidate(0.9, (slice(0, 1),) * 3, np.ones((1, 1, 1), bool))
-    told = judged([one], np.full(GRID.shape, 0.5), GRID, weights(bias=0.5, sureness=2.0, mean=7.0, number=7.0))
+    half, dark = np.full(GRID.shape, 0.5), np.pad([[[9.0]]], [(0, size - 1) for size in GRID.shape])
+    told = judged([one], half, dark, EVERYWHERE, GRID, weights(bias=0.5, sureness=2.0, mean=7.0, surroundings=7.0))
     assert [each.likely for each in told] == pytest.approx([1 / (1 + np.exp(-0.5) / 81)])
     assert told[0].box == one.box and told[0].mask is one.mask
 
@@ -64,12 +90,13 @@ def test_a_sure_speck_can_be_less_likely_than_a_large_part_that_is_less_sure():
     assert not grow(*given, 0.99, by_size).any()
 
 
-def test_what_is_hardly_sure_is_no_candidate_and_not_counted():
+def test_what_is_hardly_sure_is_no_candidate():
     sure, unsure = block(5, 8), block(30, 2)
     probability = np.select([sure, unsure], [0.9, 0.6], 0.0)
     given = probability, np.where(sure | unsure, 100.0, 0.0), EVERYWHERE, GRID, 0.5
     assert len(grown_candidates(*given)) == 2
-    assert [each.likely for each in grown_candidates(*given, weights=weights(number=1.0))] == [0.5]
+    (told,) = grown_candidates(*given, weights=weights(bias=1.0))
+    assert told.sure > 0.6 and told.likely == pytest.approx(1 / (1 + np.exp(-1)))
 
 
 def test_a_grown_part_without_voxels_is_no_candidate():

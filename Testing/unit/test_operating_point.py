@@ -20,17 +20,16 @@ def strict(benchmark):
     return benchmark.Choice(0.6, 0.9, 0.7, 0.1, visible=0.8, empty=0.9, painted=0.8, drawn=0.9)
 
 
-def test_of_points_as_good_as_equal_the_lowest_peak_is_taken_and_then_the_best_outlines(benchmark, strict):
-    lower = replace(strict, peak=0.8, empty=0.842, drawn=0.7)  # a mean of 0.7855
-    drawn_better = replace(lower, threshold=0.5, drawn=0.8)
-    too_low = replace(strict, peak=0.7, empty=0.838)  # 0.7845
-    assert benchmark.chosen([strict, lower, drawn_better, too_low]) == drawn_better
+def test_the_point_with_the_highest_mean_is_taken(benchmark, strict):
+    better = replace(strict, peak=0.8, empty=0.8, painted=0.91)
+    worse = replace(strict, peak=0.7, score=0.69)
+    assert benchmark.chosen([strict, better, worse]) == better
 
 
 def test_a_point_with_too_many_false_lesions_is_taken_only_where_all_have(benchmark, strict):
     better = replace(strict, peak=0.5, painted=1.0, false_positives=0.6)
     assert benchmark.chosen([strict, better]) == strict
-    assert benchmark.chosen([better, replace(better, peak=0.4)]).peak == 0.4
+    assert benchmark.chosen([better, replace(better, peak=0.4, painted=0.9)]) == better
 
 
 def test_figures_of_a_point_are_means_over_the_exams_that_they_are_of(benchmark):

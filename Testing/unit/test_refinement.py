@@ -180,7 +180,7 @@ def test_candidates_are_drawn_by_the_second_network_or_grown_without_one(monkeyp
     grown = outlined(*given, None, CPU, Events())
     assert np.array_equal(grown, grow(probability, gain, inside, GRID, 0.5, 0.8))
     for bias, found in ((-9.0, False), (9.0, True)):
-        weights = LesionWeights(bias=bias, sureness=0, mean=0, volume=0, extent=0, number=0)
+        weights = LesionWeights(bias=bias, sureness=0, mean=0, volume=0, extent=0, surroundings=0)
         told = first.model_copy(update={"lesion_weights": weights})
         assert outlined(*given[:3], told, None, CPU, Events()).any() == found
     second = Bundle(described(threshold=0.3), "", Agrees([]))
