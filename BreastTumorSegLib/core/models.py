@@ -44,7 +44,8 @@ def refinement_of(name: str, folder: Path | None = None) -> str | None:
 
 def version_of(name: str, folder: Path | None = None) -> str:
     """Version of a model, by its description alone; "1" where it has none, as an nnU-Net may."""
-    return _named(name, "version", folder) or "1"
+    version = _named(name, "version", folder)
+    return "1" if version is None else version
 
 
 def _named(name: str, field: str, folder: Path | None) -> str | None:

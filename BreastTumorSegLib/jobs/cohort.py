@@ -23,7 +23,7 @@ from BreastTumorSegLib.core.events import Events
 from BreastTumorSegLib.io.results import output_errors, refuse_over_input, remove_unfinished
 from BreastTumorSegLib.jobs.cases import Case
 from BreastTumorSegLib.jobs.tables import Outcome, failure, read_manifest, succeeded, write_tables
-from BreastTumorSegLib.jobs.worker import Share, checksums, is_done, segment_case, stop
+from BreastTumorSegLib.jobs.worker import Share, is_done, models_used, segment_case, stop
 
 CORES_EACH = 2
 MEMORY_EACH = 6 << 30
@@ -111,11 +111,11 @@ def segment_cohort(cases: Sequence[Case], plan: Plan, events: Events, listen: bo
     Raises:
         InputError: The device is not there, or no cluster or no worker answers at the scheduler's address.
         ModelError: A model is missing or damaged.
-        OutputError: `plan.out` can't be written, holds an exam, or holds results of another model.
+        OutputError: `plan.out` can't be written, holds an exam, or holds results of another model or version.
         Cancelled: On request; finished cases stay, and nothing half-written.
     """
     refuse_over_input([case.exam for case in cases], plan.out)
-    wanted = checksums(plan.model)
+    wanted = models_used(plan.model)
     old = _finished(cases, plan.out, wanted)
     todo = [case for case in cases if case.name not in old]
     with output_errors(plan.out):

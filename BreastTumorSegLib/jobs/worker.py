@@ -79,10 +79,10 @@ def limit_threads(count: int) -> None:
     threadpool_limits(count)
 
 
-def checksums(model: str | None) -> set[str]:
+def models_used(model: str | None) -> set[str]:
     """Versions and sha256 of the models that `segment` would use here: for breasts, for tumours, and what that needs.
 
-    The same weights with another threshold or peak are another version.
+    Versions, too, since one may differ from the next in its threshold, peak or lesion_weights only.
 
     Raises:
         ModelError: A model is missing or damaged.
@@ -106,7 +106,7 @@ def segment_case(case: Case, out: Path, model: str | None, device: str, wanted: 
     """Segment a case into `out`/CASE; whatever is wrong with it becomes an outcome.
 
     Args:
-        wanted: Checksums of the models of the machine that gave the order.
+        wanted: `models_used` of the machine that gave the order.
         run: Which `stop` ends it.
 
     Raises:
@@ -129,7 +129,7 @@ def segment_case(case: Case, out: Path, model: str | None, device: str, wanted: 
 
 
 def _segment(case: Case, out: Path, model: str | None, device: str, wanted: set[str], run: str) -> dict[str, Any]:
-    if checksums(model) != wanted:
+    if models_used(model) != wanted:
         raise ModelError("This machine's models are not those of the command.", "Install the same ones on all.")
     events = ExamEvents(run)
     remove_unfinished(out)  # of a worker that was killed

@@ -61,7 +61,7 @@ class ModelDescription(BaseModel):
             them.
         maps_sha256: Of that model's weights when this one was trained; None where that is not known.
         averaged_with: Name of the tumour model that one with contrast is averaged with: the probability is that of the
-            mean of both logits, with this one's temperature, threshold, peak and lesion_weights.
+            mean of both logits by `share`, with this one's temperature, threshold, peak and lesion_weights.
         averaged_with_sha256: Of that model's weights when these were chosen; None where they were not, together.
         share: Of this one's logits in that mean.
         refined_by: Name of the model for "refinement" that draws what a tumour model with contrast finds; without one,

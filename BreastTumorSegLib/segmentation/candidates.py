@@ -81,14 +81,14 @@ def features(
         breast: bool (Z, Y, X).
     """
     told = [
-        (*_shape(each, probability[each.box], geometry), surroundings(each, enhancement, breast, geometry))
+        (*_own(each, probability[each.box], geometry), surroundings(each, enhancement, breast, geometry))
         for each in candidates
     ]
     return np.array(told, float).reshape(-1, len(FEATURES))
 
 
-def _shape(candidate: Candidate, probability: np.ndarray, geometry: Geometry) -> tuple[float, float, float, float]:
-    """All features but the last; probability of the candidate's box."""
+def _own(candidate: Candidate, probability: np.ndarray, geometry: Geometry) -> tuple[float, float, float, float]:
+    """The features of a candidate itself, all but the last; probability of its box."""
     logits = logit(np.clip([candidate.sure, probability[candidate.mask].mean()], LOGIT_LIMIT, 1 - LOGIT_LIMIT))
     edges = [part.stop - part.start for part in bounding_box(candidate.mask)]
     extent = max(np.multiply(edges, geometry.spacing_zyx))
@@ -98,16 +98,16 @@ def _shape(candidate: Candidate, probability: np.ndarray, geometry: Geometry) ->
 def surroundings(candidate: Candidate, enhancement: np.ndarray, breast: np.ndarray, geometry: Geometry) -> float:
     """How much the breast around a candidate enhances, as a share of its own mean enhancement, 0 to 1.
 
-    Nodes, vessels and the nipple lie in fat, where it is little. 1 where the candidate does not enhance, or has no
+    Nodes, vessels and the nipple lie in fat, where it is little. 0 where the candidate does not enhance, or has no
     breast around it.
     """
     nearest, farthest = SURROUNDINGS_MM
-    reach = [int(np.ceil(farthest / step)) for step in geometry.spacing_zyx]
-    box = widened(candidate.box, (reach[0], reach[1], reach[2]), breast.shape)
+    z, y, x = (int(np.ceil(farthest / step)) for step in geometry.spacing_zyx)
+    box = widened(candidate.box, (z, y, x), breast.shape)
     margins = [(own.start - wide.start, wide.stop - own.stop) for own, wide in zip(candidate.box, box, strict=True)]
     away = distance_transform_edt(~np.pad(candidate.mask, margins), geometry.spacing_zyx)
     around = breast[box] & (away > nearest) & (away <= farthest)
     inside = enhancement[candidate.box][candidate.mask].mean()
     if inside <= 0 or not around.any():
-        return 1.0
+        return 0.0
     return float(np.clip(enhancement[box][around].mean() / inside, 0, 1))

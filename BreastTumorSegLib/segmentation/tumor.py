@@ -52,7 +52,7 @@ def tumor_probability(
 ) -> np.ndarray:
     """Tumour probability (Z, Y, X) float32 on the exam's grid, 0 outside the breasts.
 
-    Of a model with a partner it is that of the mean of their logits.
+    Of a model with a partner it is that of the mean of their logits, by the model's share.
     """
     if not breast.labels.any():
         return np.zeros(exam.geometry.shape, np.float32)

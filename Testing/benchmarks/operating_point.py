@@ -7,7 +7,7 @@ the mean of four numbers: the score, the share found of the lesions that can be 
 that stay empty, and the share found of the lesions that `inserted.py` paints, each as it is and with surroundings twice
 as bright. Taken is the best point with at most as many false lesions as `models calibrate` allows. The temperature is
 that of the calibration exams, the weights by which lesions are told are those of all simulated ones. With `--write`
-what was chosen is written into the FOLDER's model.json. Three hours or more for each model.
+what was chosen is written into the FOLDER's model.json. Three hours or more and 10 GB of memory for each model.
 """
 
 from __future__ import annotations
@@ -60,14 +60,14 @@ CPU = torch.device("cpu")
 PATIENTS = (720_003, 720_004, 720_020, 720_021, 720_030, 720_031, 720_032)
 """Beside the calibration exams, patients of each site under every condition."""
 IN_TURN = tuple(720_040 + number for number in range(50) if number % 10 in (2, 5, 8, 9))
-"""Patients of each site under one condition each, with lesions."""
+"""Patients of each site under one condition each, with lesions. Further ones up to 720,089 are without, or varied."""
 WITHOUT_LESION = (
     *range(720_005, 720_020),
     *range(720_022, 720_027),
     *range(720_033, 720_040),
     *(720_040 + number for number in range(50) if number % 10 in (0, 3, 6)),
 )
-"""More patients of each site."""
+"""More patients of each site, without lesion."""
 VARIED = (*range(725_300, 725_318), *range(725_340, 725_358))
 """Varied exams of each site of the training."""
 VARIED_EVERYWHERE = tuple(725_400 + number for number in range(50) if number % 10 in (1, 4, 7))
@@ -176,8 +176,8 @@ def simulated(sites: Iterable[str], seeds: Iterable[int], changes: Sequence[Chan
 
 def in_turn(conditions: Sequence[Change]) -> Iterator[SimulatedExam]:
     """Patients of every site, each under one of the conditions."""
-    for (first, seed), (further, site) in product(enumerate(IN_TURN), enumerate(SITES)):
-        yield simulate_exam(site, seed, SPACING_MM, change=conditions[(first + further) % len(conditions)])
+    for (patient, seed), (place, site) in product(enumerate(IN_TURN), enumerate(SITES)):
+        yield simulate_exam(site, seed, SPACING_MM, change=conditions[(patient + place) % len(conditions)])
 
 
 def look_at_all(bundle: Bundle, data: Path) -> tuple[float, LesionWeights | None, list[Choice]]:

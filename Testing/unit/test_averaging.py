@@ -14,8 +14,8 @@ from BreastTumorSegLib.core.errors import ModelError
 from BreastTumorSegLib.core.events import Events
 from BreastTumorSegLib.core.exam import Exam, Phase, PhaseTable, TimeSource
 from BreastTumorSegLib.core.geometry import Geometry
-from BreastTumorSegLib.core.models import partner_of
-from BreastTumorSegLib.jobs.worker import checksums, is_done
+from BreastTumorSegLib.core.models import partner_of, version_of
+from BreastTumorSegLib.jobs.worker import is_done, models_used
 from BreastTumorSegLib.networks.adding import add_bundle
 from BreastTumorSegLib.networks.bundle import Bundle, ModelDescription, load_bundle, read_bundle, save_bundle
 from BreastTumorSegLib.networks.catalogue import build_network
@@ -106,15 +106,15 @@ def test_one_of_two_may_see_the_breasts_only(models):
     assert load_bundle("first", "tumor", models).partner.description.field == "breast-only"
 
 
-def test_a_cohort_is_done_again_with_another_partner(models, monkeypatch):
+def test_the_models_that_a_cohort_uses_include_the_partner(models, monkeypatch):
     described = ModelDescription(**training_runs.model(name="breasts", task="breast", phases=["pre"]) | one_channel())
     save_bundle(build_network(described.network), described, models)
     monkeypatch.setenv("BREASTTUMORSEG_MODELS", str(models))
-    assert checksums("first") - checksums("second") == {f"0 {load_bundle('first', 'tumor', models).sha256}"}
-    assert f"0 {load_bundle('second', 'tumor', models).sha256}" in checksums("first")
+    assert models_used("first") - models_used("second") == {f"0 {load_bundle('first', 'tumor', models).sha256}"}
+    assert f"0 {load_bundle('second', 'tumor', models).sha256}" in models_used("first")
 
 
-def test_a_cohort_is_done_again_with_another_version_of_the_same_weights(models, monkeypatch):
+def test_results_of_another_version_of_the_same_weights_are_not_those_of_a_cohort(models, monkeypatch):
     described = ModelDescription(**training_runs.model(name="breasts", task="breast", phases=["pre"]) | one_channel())
     save_bundle(build_network(described.network), described, models)
     monkeypatch.setenv("BREASTTUMORSEG_MODELS", str(models))
@@ -122,11 +122,17 @@ def test_a_cohort_is_done_again_with_another_version_of_the_same_weights(models,
         {"version": "0", "sha256": load_bundle(n, t, models).sha256}
         for n, t in (("second", "tumor"), ("breasts", "breast"))
     ]
-    assert is_done({"models": told}, checksums("second"))
+    assert is_done({"models": told}, models_used("second"))
     described_again(models, "second", version="1.1")
-    assert not is_done({"models": told}, checksums("second"))
+    assert not is_done({"models": told}, models_used("second"))
     told[0]["version"] = "1.1"
-    assert is_done({"models": told}, checksums("second"))
+    assert is_done({"models": told}, models_used("second"))
+
+
+def test_a_model_without_a_version_has_the_first(models):
+    assert version_of("second", models) == "0"
+    described_again(models, "second", version=None)
+    assert version_of("second", models) == "1"
 
 
 def one_channel():

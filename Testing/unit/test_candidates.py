@@ -51,11 +51,21 @@ def test_surroundings_are_the_breast_two_to_eight_millimetres_away_as_a_share():
     assert surroundings(one, np.where(ring, 400.0, 200.0), EVERYWHERE, GRID) == 1
 
 
-def test_surroundings_of_what_does_not_enhance_or_has_no_breast_around_it_are_like_it():
+def test_surroundings_at_the_edge_of_the_volume():
+    """In the second voxel of a row; those at 3, 4 and 5 are 4, 6 and 8 mm away, the next is too far."""
+    x = np.indices(GRID.shape)[2]
+    one = Candidate(0.9, (slice(10, 11), slice(10, 11), slice(1, 2)), np.ones((1, 1, 1), bool))
+    row = np.zeros(GRID.shape, bool)
+    row[10, 10] = True
+    enhancement = np.select([x == 1, x < 4, x < 6], [200.0, 60.0, 100.0], 900.0)
+    assert surroundings(one, enhancement, row, GRID) == pytest.approx((60 + 100 + 100) / 3 / 200)
+
+
+def test_surroundings_of_what_does_not_enhance_or_has_no_breast_around_it_are_none():
     corner = Candidate(0.9, (slice(0, 1),) * 3, np.ones((1, 1, 1), bool))
-    assert surroundings(corner, np.full(GRID.shape, -1.0), EVERYWHERE, GRID) == 1
-    assert surroundings(corner, np.full(GRID.shape, 9.0), ~EVERYWHERE, GRID) == 1
-    assert surroundings(corner, np.pad([[[9.0]]], [(0, size - 1) for size in GRID.shape]), EVERYWHERE, GRID) == 0
+    assert surroundings(corner, np.full(GRID.shape, -1.0), EVERYWHERE, GRID) == 0
+    assert surroundings(corner, np.full(GRID.shape, 9.0), ~EVERYWHERE, GRID) == 0
+    assert surroundings(corner, np.full(GRID.shape, 9.0), EVERYWHERE, GRID) == 1
 
 
 def test_every_feature_has_its_own_weight():

@@ -21,7 +21,7 @@ from BreastTumorSegLib.io import read_volume, write_volume
 from BreastTumorSegLib.io.result_files import write_noncontrast_result
 from BreastTumorSegLib.jobs.exam import segment_into
 from BreastTumorSegLib.jobs.tables import succeeded
-from BreastTumorSegLib.jobs.worker import checksums, is_done
+from BreastTumorSegLib.jobs.worker import is_done, models_used
 from BreastTumorSegLib.networks.bundle import Bundle, default_model, registry, save_bundle
 from BreastTumorSegLib.networks.catalogue import build_network
 from BreastTumorSegLib.review.worklist import model_of
@@ -222,7 +222,7 @@ def test_readers_of_results_take_it(done, models):
     folder, manifest = done
     assert model_of(folder / "tumor.nii.gz") == NONCONTRAST
     assert succeeded("CASE", manifest).lesions == len(manifest["lesions"])
-    assert is_done(manifest, checksums(NONCONTRAST)) and not is_done(manifest, checksums(USUAL))
+    assert is_done(manifest, models_used(NONCONTRAST)) and not is_done(manifest, models_used(USUAL))
 
 
 def test_lesions_are_told_with_predicted_shares(tmp_path):

@@ -49,3 +49,18 @@ def test_figures_of_a_point_are_means_over_the_exams_that_they_are_of(benchmark)
             "drawn": 0.8,
         }
     )
+
+
+def test_no_patient_of_a_site_decides_twice(benchmark):
+    under_conditions = [*benchmark.PATIENTS, *benchmark.IN_TURN, *benchmark.WITHOUT_LESION]
+    assert len(set(under_conditions)) == len(under_conditions) == 7 + 20 + 42
+    varied = [*benchmark.VARIED, *benchmark.VARIED_EVERYWHERE]
+    assert len(set(varied)) == len(varied) == 36 + 15
+    assert min(under_conditions) > 720_001 and max(varied) < 730_000  # 720,000 and 720,001 are for calibration
+
+
+def test_patients_in_turn_are_each_of_another_seed_and_site_and_go_round_the_conditions(benchmark, monkeypatch):
+    monkeypatch.setattr(benchmark, "simulate_exam", lambda site, seed, _, change: (site, seed, change))
+    told = list(benchmark.in_turn("abcdefgh"))
+    assert len({(site, seed) for site, seed, _ in told}) == len(told) == 100
+    assert [change for *_, change in told[:6]] == list("abcdeb")  # five sites, then the next patient
