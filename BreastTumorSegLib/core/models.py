@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from contextlib import suppress
@@ -42,10 +43,15 @@ def refinement_of(name: str, folder: Path | None = None) -> str | None:
     return _named(name, "refined_by", folder)
 
 
-def version_of(name: str, folder: Path | None = None) -> str:
-    """Version of a model, by its description alone; "1" where it has none, as an nnU-Net may."""
-    version = _named(name, "version", folder)
-    return "1" if version is None else version
+def description_sha256(name: str, folder: Path | None = None) -> str | None:
+    """Of what a model's description says, however it is laid out; None as of `maps_of`.
+
+    The same weights answer otherwise with another threshold or peak.
+    """
+    with suppress(OSError, ValueError):
+        described = json.loads(((folder or models_folder()) / name / DESCRIPTION).read_bytes())
+        return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
+    return None
 
 
 def _named(name: str, field: str, folder: Path | None) -> str | None:

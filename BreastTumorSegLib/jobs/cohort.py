@@ -111,7 +111,7 @@ def segment_cohort(cases: Sequence[Case], plan: Plan, events: Events, listen: bo
     Raises:
         InputError: The device is not there, or no cluster or no worker answers at the scheduler's address.
         ModelError: A model is missing or damaged.
-        OutputError: `plan.out` can't be written, holds an exam, or holds results of another model or version.
+        OutputError: `plan.out` can't be written, holds an exam, or holds results of another model or calibration.
         Cancelled: On request; finished cases stay, and nothing half-written.
     """
     refuse_over_input([case.exam for case in cases], plan.out)
@@ -136,7 +136,7 @@ def _finished(cases: Sequence[Case], out: Path, wanted: set[str]) -> dict[str, O
     other = next((name for name, manifest in found.items() if not is_done(manifest, wanted)), None)
     if other is not None:
         raise OutputError(
-            f"{out / other} is the result of another model or version.", "Choose another folder for the results."
+            f"{out / other} is the result of another model or calibration.", "Choose another folder for the results."
         )
     return {name: succeeded(name, manifest) for name, manifest in found.items()}
 

@@ -80,26 +80,26 @@ def limit_threads(count: int) -> None:
 
 
 def models_used(model: str | None) -> set[str]:
-    """Versions and sha256 of the models that `segment` would use here: for breasts, for tumours, and what that needs.
+    """What tells the models that `segment` would use here: for breasts, for tumours, and what that one needs.
 
-    Versions, too, since one may differ from the next in its threshold, peak or lesion_weights only.
+    Each by the sha256 of its weights and of its description, which holds threshold, peak and what tells lesions.
 
     Raises:
         ModelError: A model is missing or damaged.
     """
-    from BreastTumorSegLib.core.models import maps_of, partner_of, refinement_of, version_of
+    from BreastTumorSegLib.core.models import description_sha256, maps_of, partner_of, refinement_of
     from BreastTumorSegLib.networks.bundle import default_model, verify_bundle
 
     tumor = model or default_model("tumor")
     needed = (default_model("breast"), tumor, maps_of(tumor), partner_of(tumor), refinement_of(tumor))
-    return {f"{version_of(name)} {verify_bundle(name)}" for name in needed if name}
+    return {f"{verify_bundle(name)} {description_sha256(name)}" for name in needed if name}
 
 
 def is_done(manifest: Mapping[str, Any] | None, wanted: set[str]) -> bool:
-    """Whether a result is there and made by these models."""
+    """Whether a result is there and made by these models; results of before descriptions were noted are not."""
     if manifest is None:
         return False
-    return {f"{model.get('version')} {model['sha256']}" for model in manifest["models"]} == wanted
+    return {f"{model['sha256']} {model.get('description_sha256')}" for model in manifest["models"]} == wanted
 
 
 def segment_case(case: Case, out: Path, model: str | None, device: str, wanted: set[str], run: str) -> Outcome:

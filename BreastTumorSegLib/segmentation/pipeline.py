@@ -14,6 +14,7 @@ import torch
 from BreastTumorSegLib import __version__
 from BreastTumorSegLib.core.events import Events
 from BreastTumorSegLib.core.exam import Exam, require_contrast
+from BreastTumorSegLib.core.models import description_sha256
 from BreastTumorSegLib.core.result import ExamResult, Lesion, NonContrastResult
 from BreastTumorSegLib.kinetics import KineticOptions, cluster_curves, kinetic_maps
 from BreastTumorSegLib.kinetics.clusters import DEFAULT_K, DEFAULT_METHOD
@@ -167,6 +168,7 @@ def _manifest(
                 "task": b.description.task,
                 "version": b.description.version,
                 "sha256": b.sha256,
+                "description_sha256": description_sha256(b.description.name),
                 "runtime": b.runtime(device) if isinstance(b, NnunetBundle) else runtime_name(b, device),
             }
             for b in bundles

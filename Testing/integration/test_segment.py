@@ -84,6 +84,7 @@ def test_the_manifest_says_how_the_result_came_about(done):
     used = [(model["task"], model["name"]) for model in manifest["models"]]
     assert used == [("breast", "breast-unet"), ("tumor", "tumor-multi-phase"), ("tumor", "tumor-resunet")]
     assert all(re.fullmatch("[0-9a-f]{64}", model["sha256"]) for model in manifest["models"])
+    assert all(re.fullmatch("[0-9a-f]{64}", model["description_sha256"]) for model in manifest["models"])
     assert manifest["phases"][0]["time_s"] == 0
     assert {phase["source"] for phase in manifest["phases"]} == {"MAMA-MIA json"}
     kinetics = manifest["kinetics"]

@@ -14,10 +14,17 @@ from BreastTumorSegLib.core.errors import ModelError
 from BreastTumorSegLib.core.events import Events
 from BreastTumorSegLib.core.exam import Exam, Phase, PhaseTable, TimeSource
 from BreastTumorSegLib.core.geometry import Geometry
-from BreastTumorSegLib.core.models import partner_of, version_of
+from BreastTumorSegLib.core.models import description_sha256, partner_of
 from BreastTumorSegLib.jobs.worker import is_done, models_used
 from BreastTumorSegLib.networks.adding import add_bundle
-from BreastTumorSegLib.networks.bundle import Bundle, ModelDescription, load_bundle, read_bundle, save_bundle
+from BreastTumorSegLib.networks.bundle import (
+    Bundle,
+    ModelDescription,
+    load_bundle,
+    read_bundle,
+    save_bundle,
+    verify_bundle,
+)
 from BreastTumorSegLib.networks.catalogue import build_network
 from BreastTumorSegLib.segmentation import runtimes
 from BreastTumorSegLib.segmentation.breast import BreastMask
@@ -106,33 +113,40 @@ def test_one_of_two_may_see_the_breasts_only(models):
     assert load_bundle("first", "tumor", models).partner.description.field == "breast-only"
 
 
-def test_the_models_that_a_cohort_uses_include_the_partner(models, monkeypatch):
+@pytest.fixture
+def in_use(models, monkeypatch):
+    """The folder is the one in use, and has a model for breasts, too."""
     described = ModelDescription(**training_runs.model(name="breasts", task="breast", phases=["pre"]) | one_channel())
     save_bundle(build_network(described.network), described, models)
     monkeypatch.setenv("BREASTTUMORSEG_MODELS", str(models))
-    assert models_used("first") - models_used("second") == {f"0 {load_bundle('first', 'tumor', models).sha256}"}
-    assert f"0 {load_bundle('second', 'tumor', models).sha256}" in models_used("first")
+    return models
 
 
-def test_results_of_another_version_of_the_same_weights_are_not_those_of_a_cohort(models, monkeypatch):
-    described = ModelDescription(**training_runs.model(name="breasts", task="breast", phases=["pre"]) | one_channel())
-    save_bundle(build_network(described.network), described, models)
-    monkeypatch.setenv("BREASTTUMORSEG_MODELS", str(models))
-    told = [
-        {"version": "0", "sha256": load_bundle(n, t, models).sha256}
-        for n, t in (("second", "tumor"), ("breasts", "breast"))
-    ]
-    assert is_done({"models": told}, models_used("second"))
-    described_again(models, "second", version="1.1")
-    assert not is_done({"models": told}, models_used("second"))
-    told[0]["version"] = "1.1"
-    assert is_done({"models": told}, models_used("second"))
+def noted(name):
+    """Of a model in a result's manifest."""
+    return {"sha256": verify_bundle(name), "description_sha256": description_sha256(name)}
 
 
-def test_a_model_without_a_version_has_the_first(models):
-    assert version_of("second", models) == "0"
-    described_again(models, "second", version=None)
-    assert version_of("second", models) == "1"
+def test_a_cohort_of_another_partner_is_another_one(in_use):
+    both = [noted(name) for name in ("breasts", "first", "second")]
+    assert is_done({"models": both}, models_used("first"))
+    assert not is_done({"models": both[:2]}, models_used("first"))
+    assert not is_done(None, models_used("first"))
+
+
+def test_a_cohort_of_the_same_weights_with_another_peak_is_another_one(in_use):
+    before = [noted(name) for name in ("breasts", "second")]
+    described_again(in_use, "second")
+    assert is_done({"models": before}, models_used("second"))  # laid out otherwise, but the same
+    described_again(in_use, "second", peak=0.4)
+    assert not is_done({"models": before}, models_used("second"))
+    assert is_done({"models": [noted("breasts"), noted("second")]}, models_used("second"))
+    assert not is_done({"models": [{"sha256": each["sha256"]} for each in before]}, models_used("second"))
+
+
+def test_a_description_that_cannot_be_read_has_no_checksum(in_use):
+    (in_use / "second" / "model.json").write_text("{")
+    assert description_sha256("second") is None and description_sha256("none") is None
 
 
 def one_channel():
