@@ -41,7 +41,8 @@ class FoundLesion:
         centre: LPS position of its centroid, millimetres.
         volume_ml: Volume in millilitres.
         diameter_mm: Longest 3D diameter in millimetres.
-        confidence: Mean tumour probability inside, 0 to 1.
+        confidence: How likely it is a lesion, 0 to 1, by the model that found it: what is compared with the model's
+            peak, or where a model has none the mean tumour probability inside.
     """
 
     label: int

@@ -50,7 +50,7 @@ def label_lesions(mask: np.ndarray, geometry: Geometry, least_ml: float = LEAST_
 
 def measure_lesions(
     labels: np.ndarray,
-    probability: np.ndarray,
+    likely: np.ndarray,
     breast: np.ndarray,
     exam: Exam,
     pe: np.ndarray,
@@ -65,7 +65,7 @@ def measure_lesions(
 
     Args:
         labels: 0 background, 1 to N lesions, as `label_lesions` gives them.
-        probability: Tumour probability, 0 to 1.
+        likely: How likely each voxel's lesion is one, 0 to 1, as `outlined` gives it; read inside lesions only.
         breast: 0 background, 1 right breast, 2 left breast.
         exam: The exam.
         pe: Early percent enhancement.
@@ -75,7 +75,7 @@ def measure_lesions(
     """
     has_curves = early_late(exam.times) is not None
     lesions = []
-    for found, box, inside in _found_lesions(labels, probability, breast, exam.geometry):
+    for found, box, inside in _found_lesions(labels, likely, breast, exam.geometry):
         shares, worst = _curves(curve_type[box], inside, exam.geometry) if has_curves else ((np.nan,) * 4, "")
         lesions.append(
             Lesion(
@@ -92,7 +92,7 @@ def measure_lesions(
 
 def measure_noncontrast_lesions(
     labels: np.ndarray,
-    probability: np.ndarray,
+    likely: np.ndarray,
     breast: np.ndarray,
     geometry: Geometry,
     predicted: np.ndarray,
@@ -101,20 +101,20 @@ def measure_noncontrast_lesions(
     """Measure every lesion that was found without contrast.
 
     Args:
-        labels, probability, breast: As of `measure_lesions`, (Z, Y, X).
+        labels, likely, breast: As of `measure_lesions`, (Z, Y, X).
         geometry: Their grid.
         predicted: Predicted cluster, 1 to `clusters`; 0 where none is predicted to enhance.
         clusters: How many there can be.
     """
     lesions = []
-    for found, box, inside in _found_lesions(labels, probability, breast, geometry):
+    for found, box, inside in _found_lesions(labels, likely, breast, geometry):
         counts = np.bincount(predicted[box][inside], minlength=clusters + 1)
         lesions.append(NonContrastLesion(**vars(found), cluster_shares=tuple((counts / counts.sum()).tolist())))
     return tuple(lesions)
 
 
 def _found_lesions(
-    labels: np.ndarray, probability: np.ndarray, breast: np.ndarray, geometry: Geometry
+    labels: np.ndarray, likely: np.ndarray, breast: np.ndarray, geometry: Geometry
 ) -> Iterator[tuple[FoundLesion, tuple[slice, ...], np.ndarray]]:
     """What needs no contrast of each lesion, with its box, and where in the box it is, bool."""
     for label, box in enumerate(ndimage.find_objects(labels), start=1):
@@ -128,7 +128,7 @@ def _found_lesions(
             centre=_centre(indices, geometry),
             volume_ml=len(indices) * geometry.voxel_ml,
             diameter_mm=longest_diameter(inside, geometry),
-            confidence=float(probability[box][inside].mean(dtype=float)),
+            confidence=float(likely[box][inside].mean(dtype=float)),
         )
         yield found, box, inside
 

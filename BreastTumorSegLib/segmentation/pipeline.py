@@ -116,15 +116,15 @@ def _segment(
     watch: Stopwatch,
 ) -> ExamResult:
     with watch.stage("tumor"):
-        probability, mask = _find_tumor(exam, breast, tumor_bundle, refinement, device, inference, events)
-        tumor = label_lesions(mask, exam.geometry)
+        probability, likely = _find_tumor(exam, breast, tumor_bundle, refinement, device, inference, events)
+        tumor = label_lesions(likely > 0, exam.geometry)
     with watch.stage("kinetics"):
         maps = kinetic_maps(exam.data, exam.times, options)
         ftv, ftv_ml = breast_volumes(exam.data, exam.times, breast.labels, exam.geometry.voxel_ml, options)
     with watch.stage("clusters"):
         clusters = cluster_curves(exam.data, exam.times, breast.labels > 0)
     with watch.stage("lesions"):
-        lesions = measure_lesions(tumor, probability, breast.labels, exam, maps.pe, maps.ser, maps.curve_type, options)
+        lesions = measure_lesions(tumor, likely, breast.labels, exam, maps.pe, maps.ser, maps.curve_type, options)
     return ExamResult(exam, breast.labels, tumor, probability, maps, ftv, ftv_ml, clusters, lesions)
 
 
@@ -137,11 +137,14 @@ def _find_tumor(
     inference: EngineOptions | None,
     events: Events,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Probability, and mask. An nnU-Net draws a lesion's edge itself; the library's networks find candidates."""
+    """Probability, and how likely lesions are, 0 outside of them, both (Z, Y, X).
+
+    An nnU-Net draws a lesion's edge itself; the library's networks find candidates.
+    """
     if isinstance(bundle, NnunetBundle):
         mirror = inference is not None and inference.mirror
         probability = nnunet_probability(exam, breast, bundle, device, events, mirror)
-        return probability, probability >= bundle.description.threshold
+        return probability, np.where(probability >= bundle.description.threshold, probability, 0)
     probability = tumor_probability(exam, breast, bundle, device, events, inference)
     return probability, outlined(probability, exam, breast, bundle.description, refinement, device, events)
 

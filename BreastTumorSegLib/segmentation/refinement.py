@@ -50,7 +50,9 @@ def outlined(
     device: torch.device,
     events: Events,
 ) -> np.ndarray:
-    """Tumour mask, bool (Z, Y, X): each candidate of a tumour model drawn by a second network, or grown without one.
+    """Each candidate of a tumour model drawn by a second network, or grown without one: how likely, float32 (Z, Y, X).
+
+    0 is no tumour. Of what is drawn it is the second network's probability, of what is grown see `grow`.
 
     Raises:
         OutOfMemoryError: Memory ran out after every fallback.
@@ -58,7 +60,7 @@ def outlined(
     """
     if refinement:
         close = refined(probability, exam, breast, refinement, tumor.threshold, tumor.peak, device, events)
-        return close >= refinement.description.threshold
+        return np.where(close >= refinement.description.threshold, close, 0)
     gain, inside = exam.first_post - exam.pre, breast.labels > 0
     return grow(probability, gain, inside, exam.geometry, tumor.threshold, tumor.peak, tumor.lesion_weights, events)
 

@@ -123,10 +123,11 @@ def grow(
     weights: LesionWeights | None = None,
     events: Events | None = None,
 ) -> np.ndarray:
-    """Tumour mask, bool (Z, Y, X): each component of the probability, grown over what enhances like it.
+    """How likely each component of the probability is a lesion, grown over what enhances like it: float32 (Z, Y, X).
 
-    The network sees 2 mm voxels and stays inside the lesion; its components are seeds. A lesion takes the connected
-    voxels within reach whose enhancement is over a share of the seed's 80th percentile.
+    0 is no tumour; without weights it is how sure the network is of the component. The network sees 2 mm voxels and
+    stays inside the lesion; its components are seeds. A lesion takes the connected voxels within reach whose
+    enhancement is over a share of the seed's 80th percentile.
 
     Args:
         probability: (Z, Y, X).
@@ -140,10 +141,10 @@ def grow(
     Raises:
         Cancelled: On request.
     """
-    mask = np.zeros(probability.shape, bool)
+    likely = np.zeros(probability.shape, np.float32)
     for each in grown_candidates(probability, subtraction, allowed, geometry, threshold, peak, weights, events):
-        mask[each.box] |= each.mask
-    return mask
+        likely[each.box] = np.maximum(likely[each.box], each.standing * each.mask)
+    return likely
 
 
 def grown_candidates(

@@ -49,8 +49,8 @@ class Seen:
         if peak is not None:
             described = described.model_copy(update={"peak": peak})
         probability = tumor_probability(self.exam, self.breast, bundle, device, Events())
-        mask = outlined(probability, self.exam, self.breast, described, load_refinement(bundle), device, Events())
-        return label_lesions(mask, self.exam.geometry)
+        likely = outlined(probability, self.exam, self.breast, described, load_refinement(bundle), device, Events())
+        return label_lesions(likely > 0, self.exam.geometry)
 
 
 def real_exams(data: Path = DATA) -> tuple[Seen, Seen]:

@@ -71,7 +71,8 @@ def measure(cell: tuple[str, str, int], coarse: str, refinement: str, spacing: f
     masks = {}
     for name, threshold in THRESHOLDS.items():
         bars = (threshold, 0.0) if threshold else (described.threshold, described.peak)
-        grown = grow(probability, gain, inside, exam.geometry, *bars, None if threshold else described.lesion_weights)
+        weights = None if threshold else described.lesion_weights
+        grown = grow(probability, gain, inside, exam.geometry, *bars, weights) > 0
         close = refined(probability, exam, breast, second, *bars, CPU, Events()) >= second.description.threshold
         masks |= {f"{GROWING}{name}": grown, f"second network{name}": close}
         masks[f"{GROWING} what the second network confirms{name}"] = confirmed(grown, close)

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 from held_out import say
+from scipy import ndimage
 
 from BreastTumorSegLib.core.events import Events
 from BreastTumorSegLib.core.exam import Exam
@@ -93,19 +94,21 @@ def found(truth: SimulatedExam, breast: BreastMask, bundle: Bundle) -> Row:
         return judged(truth, breast, probability, reported(probability, exam, breast, bundle))
     clusters, watch = load_clusters_model(bundle), Stopwatch(events)
     result = segment_noncontrast(exam, breast, clusters, bundle, device, None, events, watch)
-    return judged(truth, breast, result.probability, result.tumor > 0)
+    return judged(truth, breast, result.probability, np.where(result.tumor > 0, result.probability, 0))
 
 
 def reported(probability: np.ndarray, exam: Exam, breast: BreastMask, bundle: Bundle) -> np.ndarray:
-    """The mask of all lesions, bool (Z, Y, X), that a model with contrast reports by its probability."""
+    """How likely what a model with contrast reports by its probability is a lesion, (Z, Y, X), 0 outside of lesions."""
     refinement, device = load_refinement(bundle), torch.device("cpu")
-    drawn = outlined(probability, exam, breast, bundle.description, refinement, device, Events())
-    return label_lesions(drawn, exam.geometry) > 0
+    return outlined(probability, exam, breast, bundle.description, refinement, device, Events())
 
 
-def judged(truth: SimulatedExam, breast: BreastMask, probability: np.ndarray, mask: np.ndarray) -> Row:
-    """What is right of a mask."""
+def judged(truth: SimulatedExam, breast: BreastMask, probability: np.ndarray, likely: np.ndarray) -> Row:
+    """What is right of the lesions that are reported; specks that are too small for one are not."""
     exam, tumor, inside = truth.exam, truth.tumor.numpy(), breast.labels > 0
+    labels = label_lesions(likely > 0, exam.geometry)
+    mask, numbers = labels > 0, np.arange(1, labels.max() + 1)
+    confidence = np.array(ndimage.mean(likely, labels, numbers), float)
     # Splinters of a lesion are none, wherever they are.
     measures = evaluate_case(mask, label_lesions(tumor, exam.geometry), exam.geometry)
     kept = ("dice", "hd95_mm", "lesions_reference", "lesions_found", "lesions_predicted", "false_positives")
@@ -118,6 +121,7 @@ def judged(truth: SimulatedExam, breast: BreastMask, probability: np.ndarray, ma
         "seen_found": seen.found,
         "score": dice(mask, tumor, empty=1.0),
         "bins": bins,
+        "lesion_bins": calibration_bins(confidence, np.isin(numbers, labels[tumor]), bins=10),
     }
 
 
@@ -143,9 +147,16 @@ def report(name: str, rows: Sequence[Row]) -> None:
     say("\n| phases | exams | Dice | HD95, mm (median) | found |\n|---|---|---|---|---|")
     for count in sorted({row["phases"] for row in rows}):
         line(str(count), [row for row in rows if row["phases"] == count])
-    bins = sum((row["bins"] for row in rows[1:]), rows[0]["bins"])
-    assert isinstance(bins, CalibrationBins)
-    say(f"\nExpected calibration error within the breasts found: {bins.error:.4f}.\n")
+    say("\n| confidence in what is reported | reported | mean confidence | are lesions |\n|---|---|---|---|")
+    for each in pooled(rows, "lesion_bins").table():
+        edges = f"{each['low']:.1f} to {each['high']:.1f}"
+        say(f"| {edges} | {each['voxels']} | {each['probability']:.2f} | {each['frequency']:.2f} |")
+    say(f"\nExpected calibration error within the breasts found: {pooled(rows, 'bins').error:.4f}.\n")
+
+
+def pooled(rows: Sequence[Row], name: str) -> CalibrationBins:
+    """The bins of all rows."""
+    return sum((row[name] for row in rows[1:]), start=rows[0][name])
 
 
 def told(rows: Sequence[Row]) -> str:
@@ -191,7 +202,7 @@ def share_found(rows: Sequence[Row], which: str = "lesions") -> str:
 def write(rows: Sequence[Row], path: Path) -> None:
     """A line for each exam and model."""
     with path.open("w", newline="", encoding="utf-8") as file:
-        table = csv.DictWriter(file, [name for name in rows[0] if name != "bins"], extrasaction="ignore")
+        table = csv.DictWriter(file, [name for name in rows[0] if not name.endswith("bins")], extrasaction="ignore")
         table.writeheader()
         table.writerows(rows)
 

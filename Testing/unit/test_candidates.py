@@ -93,11 +93,21 @@ def test_a_sure_speck_can_be_less_likely_than_a_large_part_that_is_less_sure():
     speck, large = block(5, 3), block(30, 8)
     probability = np.select([speck, large], [0.97, 0.7], 0.0)
     given = probability, np.where(speck | large, 100.0, 0.0), EVERYWHERE, GRID, 0.5
-    assert np.array_equal(grow(*given, 0.65), large)  # smoothing takes the speck's sureness
+    assert np.array_equal(grow(*given, 0.65) > 0, large)  # smoothing takes the speck's sureness
     by_size = weights(bias=2.0, volume=1.0)  # even at 0.135 ml
-    assert np.array_equal(grow(*given, 0.5, by_size), large)
-    assert np.array_equal(grow(*given, 0.5, weights(bias=-2.0, volume=-1.0)), speck)
+    assert np.array_equal(grow(*given, 0.5, by_size) > 0, large)
+    assert np.array_equal(grow(*given, 0.5, weights(bias=-2.0, volume=-1.0)) > 0, speck)
     assert not grow(*given, 0.99, by_size).any()
+
+
+def test_growing_tells_how_likely_each_part_is_a_lesion():
+    """By their 0.432 and 1.024 ml, of which the logits are logarithms; without weights, how sure the network is."""
+    small, large = block(5, 6), block(30, 8)
+    given = np.where(small | large, 0.9, 0.0), np.where(small | large, 100.0, 0.0), EVERYWHERE, GRID, 0.5
+    likely = grow(*given, 0.1, weights(volume=1.0))
+    assert likely.dtype == np.float32 and not likely[~(small | large)].any()
+    assert np.allclose(likely[small], 0.432 / 1.432) and np.allclose(likely[large], 1.024 / 2.024)
+    assert np.allclose(grow(*given, 0.1)[large], 0.9, atol=0.01)
 
 
 def test_what_is_hardly_sure_is_no_candidate():

@@ -35,7 +35,7 @@ def mask_of(*boxes, shape=(20, 20, 20)):
 
 def measure(labels, geometry=ONE_MM, **maps):
     times = maps.pop("times", (0.0, 150.0, 450.0))
-    names = ("probability", "breast", "pe", "ser", "curve_type")
+    names = ("likely", "breast", "pe", "ser", "curve_type")
     arrays = {name: maps.get(name, np.zeros(labels.shape, np.uint8)) for name in names}
     return measure_lesions(labels, exam=exam_on(geometry, times), **arrays)
 
@@ -124,8 +124,8 @@ def test_measurements_of_two_lesions():
     pe[first] = np.arange(80).reshape(4, 4, 5)
     ser = np.zeros(labels.shape, np.float32)
     ser[10, 10:13, 10] = 0.5, 1.5, 2.5
-    probability = np.where(labels == 1, 0.75, 0.5).astype(np.float32)
-    one, two = measure(labels, geometry, probability=probability, breast=breast, pe=pe, ser=ser)
+    likely = np.where(labels == 1, 0.75, 0.5).astype(np.float32)
+    one, two = measure(labels, geometry, likely=likely, breast=breast, pe=pe, ser=ser)
 
     assert (one.label, one.side, two.label, two.side) == (1, "right", 2, "left")
     assert one.volume_ml == pytest.approx(0.080)

@@ -186,12 +186,17 @@ def test_sides_reach_a_sagittal_grid():
     assert labels[:, 0, 0].tolist() == [LEFT] * 5 + [RIGHT] * 5
 
 
+def drawn(*given):
+    """The tumour mask that growing gives."""
+    return grow(*given) > 0
+
+
 def test_a_lesion_grows_from_its_middle_to_its_edge():
     shape, geometry = (40, 40, 40), Geometry((40, 40, 40), (1.0, 1.0, 1.0))
     lesion = sphere(shape, (20, 20, 20), 9)
     subtraction = np.where(lesion, 100.0, 5.0).astype(np.float32)
     probability = np.where(sphere(shape, (20, 20, 20), 7), 0.97, 0.0)
-    mask = grow(probability, subtraction, np.ones(shape, bool), geometry, 0.5, PEAK)
+    mask = drawn(probability, subtraction, np.ones(shape, bool), geometry, 0.5, PEAK)
     overlap = 2 * (mask & lesion).sum() / (mask.sum() + lesion.sum())
     assert overlap > 0.97
 
@@ -202,7 +207,7 @@ def test_a_necrotic_centre_belongs_to_the_lesion():
     lesion, core = sphere(shape, (20, 20, 20), 9), sphere(shape, (20, 20, 20), 4)
     rim = lesion & ~core
     subtraction = np.where(rim, 100.0, 0.0).astype(np.float32)
-    mask = grow(np.where(rim, 0.97, 0.0), subtraction, np.ones(shape, bool), geometry, 0.5, PEAK)
+    mask = drawn(np.where(rim, 0.97, 0.0), subtraction, np.ones(shape, bool), geometry, 0.5, PEAK)
     assert mask[20, 20, 20]
 
 
@@ -212,7 +217,7 @@ def test_a_vessel_that_leads_to_a_lesion_is_cut_off():
     lesion, vessel = sphere(shape, (20, 20, 20), 7), (np.hypot(z - 20, y - 20) < 1.2)
     subtraction = np.where(lesion | vessel, 100.0, 0.0).astype(np.float32)
     seed = sphere(shape, (20, 20, 20), 6)
-    mask = grow(np.where(seed, 0.97, 0.0), subtraction, np.ones(shape, bool), geometry, 0.5, PEAK)
+    mask = drawn(np.where(seed, 0.97, 0.0), subtraction, np.ones(shape, bool), geometry, 0.5, PEAK)
     assert not mask[:, :, 30:].any()
     assert 2 * (mask & lesion).sum() / (mask.sum() + lesion.sum()) > 0.95
 
@@ -220,7 +225,7 @@ def test_a_vessel_that_leads_to_a_lesion_is_cut_off():
 def test_a_seed_that_is_nowhere_sure_is_none():
     shape, geometry = (20, 20, 20), Geometry((20, 20, 20), (1.0, 1.0, 1.0))
     lesion = sphere(shape, (10, 10, 10), 5)
-    mask = grow(np.where(lesion, 0.8, 0.0), np.where(lesion, 100.0, 0.0), np.ones(shape, bool), geometry, 0.5, PEAK)
+    mask = drawn(np.where(lesion, 0.8, 0.0), np.where(lesion, 100.0, 0.0), np.ones(shape, bool), geometry, 0.5, PEAK)
     assert not mask.any()
 
 
@@ -229,7 +234,7 @@ def test_every_lesion_needs_the_peak():
     lesions = [sphere(shape, (10, 10, x), 6) for x in (10, 30, 50)]
     probability = np.select(lesions, [0.90, 0.86, 0.7], 0.0)
     given = (probability, np.where(probability > 0, 100.0, 0.0), np.ones(shape, bool), geometry, 0.5)
-    found = {peak: [bool(grow(*given, peak)[at].any()) for at in lesions] for peak in (0.6, 0.8, 0.88, 0.92)}
+    found = {peak: [bool(drawn(*given, peak)[at].any()) for at in lesions] for peak in (0.6, 0.8, 0.88, 0.92)}
     assert found == {0.6: [True] * 3, 0.8: [True, True, False], 0.88: [True, False, False], 0.92: [False] * 3}
 
 
@@ -250,7 +255,7 @@ def test_one_sure_voxel_does_not_make_a_lesion():
     probability = np.where(sphere(shape, (10, 10, 10), 5), 0.6, 0.0)
     probability[10, 10, 10] = 0.99
     given = (probability, 100 * (probability > 0), np.ones(shape, bool), geometry, 0.5)
-    assert not grow(*given, 0.8).any() and grow(*given, 0.6).any()
+    assert not drawn(*given, 0.8).any() and drawn(*given, 0.6).any()
 
 
 def test_how_sure_a_candidate_is_does_not_depend_on_where_it_lies():
@@ -269,14 +274,14 @@ def test_lesions_far_apart_grow_as_each_would_alone():
     seeds = [sphere(shape, centre, 5) for centre in ((12, 12, 12), (45, 55, 65))]
     unsure = sphere(shape, (45, 12, 65), 5)
     gain = np.where(lesions[0] | lesions[1] | unsure, 100.0, 5.0).astype(np.float32)
-    both = grow(np.where(seeds[0] | seeds[1], 0.97, 0.8 * unsure), gain, free, geometry, 0.5, PEAK)
-    alone = [grow(np.where(seed, 0.97, 0.0), gain, free, geometry, 0.5, PEAK) for seed in seeds]
+    both = drawn(np.where(seeds[0] | seeds[1], 0.97, 0.8 * unsure), gain, free, geometry, 0.5, PEAK)
+    alone = [drawn(np.where(seed, 0.97, 0.0), gain, free, geometry, 0.5, PEAK) for seed in seeds]
     assert np.array_equal(both, alone[0] | alone[1])
     for mask, lesion in zip(alone, lesions, strict=True):
         assert 2 * (mask & lesion).sum() / (mask.sum() + lesion.sum()) > 0.94
     moved = np.roll(both, (3, 2, 1), (0, 1, 2))
     seen = np.where(np.roll(seeds[0] | seeds[1], (3, 2, 1), (0, 1, 2)), 0.97, 0.0)
-    assert np.array_equal(grow(seen, np.roll(gain, (3, 2, 1), (0, 1, 2)), free, geometry, 0.5, PEAK), moved)
+    assert np.array_equal(drawn(seen, np.roll(gain, (3, 2, 1), (0, 1, 2)), free, geometry, 0.5, PEAK), moved)
 
 
 def test_growing_takes_no_time_for_the_empty_part_of_a_volume():
@@ -285,7 +290,7 @@ def test_growing_takes_no_time_for_the_empty_part_of_a_volume():
     seed = np.zeros(shape, np.float32)
     seed[50:56, 100:106, 100:106] = 0.97
     begin = time.process_time()
-    assert grow(seed, 100 * seed, np.ones(shape, bool), geometry, 0.5, PEAK).any()
+    assert drawn(seed, 100 * seed, np.ones(shape, bool), geometry, 0.5, PEAK).any()
     assert time.process_time() - begin < 0.5
 
 
@@ -293,7 +298,7 @@ def test_growing_that_leaks_into_gland_falls_back_to_the_seed():
     shape, geometry = (60, 60, 60), Geometry((60, 60, 60), (1.0, 1.0, 1.0))
     seed = sphere(shape, (30, 30, 30), 5)
     everywhere = np.full(shape, 100.0, np.float32)
-    mask = grow(np.where(seed, 0.97, 0.0), everywhere, np.ones(shape, bool), geometry, 0.5, PEAK)
+    mask = drawn(np.where(seed, 0.97, 0.0), everywhere, np.ones(shape, bool), geometry, 0.5, PEAK)
     assert (mask == seed).all()
 
 
@@ -301,5 +306,5 @@ def test_growing_stays_where_it_is_allowed():
     shape, geometry = (40, 40, 40), Geometry((40, 40, 40), (1.0, 1.0, 1.0))
     lesion = sphere(shape, (20, 20, 20), 9)
     allowed = np.indices(shape)[0] <= 20
-    mask = grow(np.where(lesion, 0.97, 0.0), np.where(lesion, 100.0, 0.0), allowed, geometry, 0.5, PEAK)
+    mask = drawn(np.where(lesion, 0.97, 0.0), np.where(lesion, 100.0, 0.0), allowed, geometry, 0.5, PEAK)
     assert not (mask & ~allowed).any()
