@@ -41,8 +41,9 @@ class FoundLesion:
         centre: LPS position of its centroid, millimetres.
         volume_ml: Volume in millilitres.
         diameter_mm: Longest 3D diameter in millimetres.
-        confidence: How likely it is a lesion, 0 to 1, by the model that found it: what is compared with the model's
-            peak, or where a model has none the mean tumour probability inside.
+        confidence: How likely it is a lesion, 0 to 1, by the model that found it: what it compares with its peak, in
+            the mean over voxels where candidates grew together; of a model that draws lesions without growing (an
+            nnU-Net, a refined one, one without contrast) the mean tumour probability inside.
     """
 
     label: int

@@ -83,7 +83,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=DATA)
     options = parser.parse_args()
     wanted = [(variant, repeat) for repeat in REPEATS for variant in VARIANTS]
-    cores = os.cpu_count() or 1
+    cores = min(os.cpu_count() or 1, len(wanted))
     with ProcessPoolExecutor(cores, get_context("spawn"), torch.set_num_threads, (1,)) as pool:
         folders = list(pool.map(partial(_trained, options.out), wanted))
         work = partial(_judged, Settings(options.patients, options.places, options.data))

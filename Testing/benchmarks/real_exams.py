@@ -43,13 +43,11 @@ class Seen:
     exam: Exam
     breast: BreastMask
 
-    def lesions(self, bundle: Bundle, peak: float | None = None) -> np.ndarray:
+    def lesions(self, bundle: Bundle) -> np.ndarray:
         """Lesions (Z, Y, X), numbered from 1, that a model reports."""
-        device, described = torch.device("cpu"), bundle.description
-        if peak is not None:
-            described = described.model_copy(update={"peak": peak})
+        device, refinement = torch.device("cpu"), load_refinement(bundle)
         probability = tumor_probability(self.exam, self.breast, bundle, device, Events())
-        likely = outlined(probability, self.exam, self.breast, described, load_refinement(bundle), device, Events())
+        likely = outlined(probability, self.exam, self.breast, bundle.description, refinement, device, Events())
         return label_lesions(likely > 0, self.exam.geometry)
 
 

@@ -13,7 +13,10 @@ import pytest
 import SimpleITK as sitk
 
 from BreastTumorSegLib.core.events import PREFIX
+from BreastTumorSegLib.io.exam import load_exam
+from BreastTumorSegLib.networks.bundle import load_bundle
 from BreastTumorSegLib.phantom.simulate import simulate_exam, write_case
+from BreastTumorSegLib.segmentation.tumor import grown_candidates
 from Testing.dicom_files import write_series
 
 FILES = {
@@ -93,6 +96,23 @@ def test_the_manifest_says_how_the_result_came_about(done):
     assert set(kinetics["ftv_ml"]) <= {"right", "left"} and all(ml >= 0 for ml in kinetics["ftv_ml"].values())
     assert set(manifest["timings"]) == {"breast", "tumor", "kinetics", "clusters", "lesions"}
     assert len(manifest["lesions"]) == len((done[0] / "lesions.csv").read_text().splitlines()) - 1
+
+
+def test_confidence_is_what_is_compared_with_the_models_peak(done, case):
+    """Of the written probability, in steps of a thousandth, and so not to the last digit."""
+    described = load_bundle("tumor-multi-phase", "tumor").description
+    exam, lesions = load_exam([case]), json.loads((done[0] / "result.json").read_text())["lesions"]
+    probability, breast = (
+        sitk.GetArrayFromImage(sitk.ReadImage(str(done[0] / f"{name}.nii.gz")))
+        for name in ("tumor_probability", "breast")
+    )
+    bars = described.threshold, described.peak, described.lesion_weights
+    candidates = grown_candidates(probability, exam.first_post - exam.pre, breast > 0, exam.geometry, *bars)
+    assert lesions and len(candidates) == len(lesions)
+    told = sorted(lesion["confidence"] for lesion in lesions)
+    assert told == pytest.approx(sorted(each.likely for each in candidates), abs=0.01)
+    means = [probability[each.box][each.mask].mean() for each in candidates]
+    assert told != pytest.approx(sorted(means), abs=0.01)
 
 
 def test_labels_are_consistent(done):

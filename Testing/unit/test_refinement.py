@@ -186,7 +186,7 @@ def test_candidates_are_drawn_by_the_second_network_or_grown_without_one(monkeyp
     second = Bundle(described(threshold=0.3), "", Agrees([]))
     drawn = outlined(*given, second, CPU, Events())
     close = refined(*given[:3], second, 0.5, 0.8, CPU, Events())
-    assert np.array_equal(drawn, np.where(close >= 0.3, close, 0))
+    assert drawn.dtype == np.float32 and np.array_equal(drawn, np.where(close >= 0.3, close, 0))
     assert 0 < np.count_nonzero(drawn) != np.count_nonzero(grown)
 
 
