@@ -75,6 +75,13 @@ def test_lesion_table_has_the_values(tmp_path):
     assert rows[2] == ["2", "left", "3.62", "12.3", "≤ 20 mm", "218", "1.26", "washout", "3.06", "0.91"]
 
 
+@pytest.mark.parametrize(("confidence", "told"), [(0.9949, "0.99"), (0.9951, "> 0.99"), (1.0, "> 0.99")])
+def test_confidence_is_never_told_as_certainty(confidence, told, tmp_path):
+    result = simulated_result()
+    lesions = tuple(replace(lesion, confidence=confidence) for lesion in result.lesions)
+    assert [row[-1] for row in page(replace(result, lesions=lesions), tmp_path).rows[1:3]] == [told, told]
+
+
 def test_kinetics_are_told_with_their_seconds(tmp_path):
     report = page(simulated_result(phases=5), tmp_path)
     assert ["Early enhancement read", "150 s after injection, between the phases at 120 s and 241 s"] in report.rows
